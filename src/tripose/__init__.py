@@ -1,0 +1,1 @@
+"""Metric 3D human pose from calibrated multi-camera video."""

@@ -1,0 +1,1 @@
+"""People in one image: boxes and 2D keypoints."""

@@ -1,0 +1,104 @@
+"""Lens distortion and its inverse on normalised image coordinates, for OpenCV's standard and fisheye models.
+
+The formulas are kornia's, differentiable and batched. What is added here is the answer to "can this point be
+inverted at all?": a polynomial lens model folds back on itself outside the area it was calibrated for, and an
+iteration then converges to nonsense or not at all. Such points become NaN.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+Lens = Literal["pinhole", "opencv", "fisheye"]
+LENS_COEFFICIENTS = (0, 2, 4, 5, 8, 12, 14)
+"""Legal numbers of coefficients of OpenCV's standard model; two are ``k1 k2``."""
+
+# The fixed-point iteration gains about a digit every 2-3 steps at the corners of a GoPro-like lens (k1 = -0.33).
+_ITERATIONS = 30
+# Largest round-trip error of an accepted inverse, in focal lengths: 2e-3 px at f = 1000 px.
+_TOLERANCE = 2e-6
+
+
+def to_normalised(
+    points_px: Float[Tensor, "*batch point 2"], K: Float[Tensor, "*batch 3 3"]
+) -> Float[Tensor, "*batch point 2"]:
+    """Remove the intrinsics: pixels to the plane ``z = 1`` of the camera."""
+    y = (points_px[..., 1] - K[..., 1, 2, None]) / K[..., 1, 1, None]
+    x = (points_px[..., 0] - K[..., 0, 2, None] - K[..., 0, 1, None] * y) / K[..., 0, 0, None]
+    return torch.stack([x, y], -1)
+
+
+def to_pixels(
+    points: Float[Tensor, "*batch point 2"], K: Float[Tensor, "*batch 3 3"]
+) -> Float[Tensor, "*batch point 2"]:
+    """Apply the intrinsics: the plane ``z = 1`` of the camera to pixels."""
+    return points @ K[..., :2, :2].mT + K[..., None, :2, 2]
+
+
+def distort(
+    points: Float[Tensor, "*batch point 2"], coefficients: Float[Tensor, "*batch 14"], lens: Lens
+) -> Float[Tensor, "*batch point 2"]:
+    """Bend ideal normalised points as the lens does.
+
+    Args:
+        points: ideal positions on the plane ``z = 1``.
+        coefficients: OpenCV order, zero-padded; the first four for a fisheye lens.
+        lens: which model.
+    """
+    if lens == "pinhole":
+        return points
+    if lens == "fisheye":
+        from kornia.geometry.camera.distortion_kannala_brandt import distort_points_kannala_brandt
+
+        result: Tensor = distort_points_kannala_brandt(points, _fisheye_parameters(coefficients))
+        return result
+    from kornia.geometry.calibration import distort_points
+
+    bent: Tensor = distort_points(points, _identity(points), coefficients.to(points))
+    return bent
+
+
+def undistort(
+    points: Float[Tensor, "*batch point 2"], coefficients: Float[Tensor, "*batch 14"], lens: Lens
+) -> Float[Tensor, "*batch point 2"]:
+    """Invert `distort`; NaN where no inverse exists inside the lens model's monotone area.
+
+    Accepted points satisfy ``distort(undistort(p)) = p`` within 2e-6 focal lengths and lie where the model has not
+    folded back (positive Jacobian determinant).
+    """
+    if lens == "pinhole":
+        return points
+    if lens == "fisheye":
+        from kornia.geometry.camera.distortion_kannala_brandt import undistort_points_kannala_brandt
+
+        ideal: Tensor = undistort_points_kannala_brandt(points, _fisheye_parameters(coefficients))
+    else:
+        from kornia.geometry.calibration import undistort_points
+
+        ideal = undistort_points(points, _identity(points), coefficients.to(points), num_iters=_ITERATIONS)
+    valid = _is_inverse(ideal.detach(), points.detach(), coefficients.detach(), lens)
+    return torch.where(valid[..., None], ideal, torch.nan)
+
+
+def _is_inverse(ideal: Tensor, points: Tensor, coefficients: Tensor, lens: Lens) -> Bool[Tensor, "*batch point"]:
+    step = 1e-4
+    back = distort(ideal, coefficients, lens)
+    along_x = distort(ideal + ideal.new_tensor([step, 0.0]), coefficients, lens) - back
+    along_y = distort(ideal + ideal.new_tensor([0.0, step]), coefficients, lens) - back
+    determinant = along_x[..., 0] * along_y[..., 1] - along_x[..., 1] * along_y[..., 0]
+    close = (back - points).abs().amax(-1) < _TOLERANCE
+    return close & (determinant > 0)
+
+
+def _identity(points: Tensor) -> Tensor:
+    return torch.eye(3, dtype=points.dtype, device=points.device).expand(*points.shape[:-2], 3, 3)
+
+
+def _fisheye_parameters(coefficients: Tensor) -> Float[Tensor, "*batch 1 8"]:
+    """Kornia's order: fx fy cx cy k1 k2 k3 k4, for normalised points."""
+    one = torch.ones_like(coefficients[..., :2])
+    return torch.cat([one, torch.zeros_like(one), coefficients[..., :4]], -1)[..., None, :]
