@@ -61,7 +61,7 @@ def state_dict(graph: Graph, model: MoveNet) -> dict[str, torch.Tensor]:
             array = array.reshape(-1, 2, *array.shape[1:])[:, ::-1].reshape(array.shape)
         if array.shape != tuple(parameter.shape):
             raise ValueError(f"{name}: expected shape {tuple(parameter.shape)}, the graph has {array.shape}")
-        state[name] = torch.from_numpy(np.ascontiguousarray(array))
+        state[name] = torch.from_numpy(array.copy())
     return state
 
 
@@ -84,8 +84,8 @@ def _stored(graph: Graph, module: str, kind: str) -> np.ndarray:
         pattern = f"{TRUNK}conv2d{suffix}/{'BiasAdd' if bias else 'Conv2D'}/ReadVariableOp"
     elif match := re.fullmatch(r"pyramid\.smooth\.(\d)\.(\w+)", module):
         suffix = ("_2", "_1", "")[int(match[1])]
-        depthwise = match[2] == "depthwise"
-        pattern = f"{TRUNK}separable_conv2d{suffix}/separable_conv2d" + ("/ReadVariableOp" if depthwise else f"_{batch_norm}")
+        layer = "/ReadVariableOp" if match[2] == "depthwise" else f"_{batch_norm}"
+        pattern = f"{TRUNK}separable_conv2d{suffix}/separable_conv2d{layer}"
     else:
         kernel = "depthwise" if module.endswith("depthwise") else "Conv2D"
         pattern = f"{TRUNK}model/{_encoder_scope(module)}/{kernel}_{batch_norm}"

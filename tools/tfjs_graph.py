@@ -1,4 +1,4 @@
-"""A TensorFlow.js graph model evaluated node by node in numpy (NHWC, float32): the slow reference for converted weights.
+"""A TensorFlow.js graph evaluated node by node in numpy (NHWC, float32): the slow reference for converted weights.
 
 It shares no code with the networks it checks: convolutions are sums of shifted matrix products, and the graph's own
 post-processing (peaks, people, boxes) runs too. Only the operations of the MoveNet graphs are here; another operation
@@ -59,7 +59,9 @@ def run_graph(graph: Graph, inputs: Mapping[str, np.ndarray], wanted: Sequence[s
             constant = graph.constants[name]
             values[name] = constant.astype(np.float32) if constant.dtype == np.float16 else constant
         elif node["op"] != "Placeholder":
-            values[name] = _evaluate(node["op"], node.get("attr", {}), [value(i) for i in node.get("input", []) if i[0] != "^"])
+            # ^name only says that the other node comes first.
+            arguments = [value(i) for i in node.get("input", []) if not i.startswith("^")]
+            values[name] = _evaluate(node["op"], node.get("attr", {}), arguments)
     return [value(name) for name in wanted]
 
 

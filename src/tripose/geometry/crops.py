@@ -1,0 +1,128 @@
+"""A crop is a camera: the image of a person and the ideal pinhole camera that took it.
+
+The crop is one resampling of the raw frame through the lens (undistort, crop and resize in a single map), so its
+projection is exact and nothing is undistorted in advance.
+"""
+
+from __future__ import annotations
+
+import math
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+
+from tripose.cameras import Cameras
+from tripose.lens import to_normalised, to_pixels
+
+
+def square_box(
+    points_px: Float[np.ndarray, "point 2"], scale: float = 1.0
+) -> Float[np.ndarray, "4"]:
+    """The square around points: left, top, right, bottom.
+
+    Args:
+        points_px: at least one finite point; NaN points are left out.
+        scale: side of the square over the longer side of the tight box.
+    """
+    low, high = np.nanmin(points_px, axis=0), np.nanmax(points_px, axis=0)
+    centre = (low + high) / 2
+    half = max(float((high - low).max()), 1.0) * scale / 2
+    return np.concatenate([centre - half, centre + half])
+
+
+def crop_person(
+    image: UInt8[np.ndarray, "height width 3"], camera: Cameras, box_px: Float[np.ndarray, "4"], side_px: int
+) -> tuple[UInt8[np.ndarray, "side side 3"], Cameras]:
+    """Cut a square crop out of a raw frame.
+
+    Args:
+        image: the raw (distorted) frame; outside of it the crop is black.
+        camera: the frame's camera (one view).
+        box_px: square box in ideal (undistorted) pixels, as `square_box` gives it.
+        side_px: side of the result.
+
+    Returns:
+        The crop and its camera, an ideal pinhole.
+    """
+    box = torch.as_tensor(box_px, dtype=torch.float64)
+    side = float(box[2] - box[0])
+    K = camera.K[0].clone()
+    # `Cameras.crop` is meant for whole pixels; a fractional box is the same shift with pixel edges at -0.5.
+    K[:2, 2] -= box[:2]
+    scale = side_px / side
+    K[:2] *= scale
+    K[:2, 2] -= 0.5
+    pinhole = camera.undistorted()
+    view = Cameras(
+        K=K[None],
+        R=pinhole.R,
+        t=pinhole.t,
+        distortion=pinhole.distortion,
+        size_px=torch.tensor([[side_px, side_px]]),
+        names=pinhole.names,
+        lens=pinhole.lens,
+        up=pinhole.up,
+    )
+    map_x, map_y = _raw_positions(camera, view, side_px)
+    return _resample(image, map_x, map_y, 1.0 / scale), view
+
+
+def to_frame(
+    points_px: Float[np.ndarray, "point 2"], view: Cameras, camera: Cameras
+) -> Float[np.ndarray, "point 2"]:
+    """Move points from a crop to its raw frame, through the lens."""
+    points = torch.as_tensor(points_px, dtype=torch.float64)
+    ideal = to_pixels(to_normalised(points, view.K[0]), camera.K[0])
+    raw: Float[np.ndarray, "point 2"] = camera.distort(ideal[None])[0].numpy()
+    return raw
+
+
+def to_crop(
+    points_px: Float[np.ndarray, "point 2"], view: Cameras, camera: Cameras
+) -> Float[np.ndarray, "point 2"]:
+    """Move points from a raw frame to a crop; NaN stays NaN."""
+    points = torch.as_tensor(points_px, dtype=torch.float64)
+    ideal = camera.undistort(points[None])[0]
+    inside: Float[np.ndarray, "point 2"] = to_pixels(to_normalised(ideal, camera.K[0]), view.K[0]).numpy()
+    return inside
+
+
+def _raw_positions(
+    camera: Cameras, view: Cameras, side_px: int
+) -> tuple[Float[np.ndarray, "side side"], Float[np.ndarray, "side side"]]:
+    """For every pixel of the crop its position in the raw frame."""
+    K, K_view = camera.K[0].numpy(), view.K[0].numpy()
+    size = (side_px, side_px)
+    distortion = camera.distortion[0].numpy()
+    if camera.lens[0] == "fisheye":
+        return cv2.fisheye.initUndistortRectifyMap(K, distortion[:4], np.eye(3), K_view, size, cv2.CV_32FC1)
+    lens = np.zeros(5) if camera.lens[0] == "pinhole" else distortion
+    return cv2.initUndistortRectifyMap(K, lens, np.eye(3), K_view, size, cv2.CV_32FC1)
+
+
+def _resample(
+    image: UInt8[np.ndarray, "height width 3"],
+    map_x: Float[np.ndarray, "side side"],
+    map_y: Float[np.ndarray, "side side"],
+    shrink: float,
+) -> UInt8[np.ndarray, "side side 3"]:
+    """Sample the frame at the mapped positions; when shrinking, average the pixels in between first."""
+    factor = max(1, math.floor(shrink))
+    height, width = image.shape[:2]
+    left, top = max(0, math.floor(map_x.min()) - 1), max(0, math.floor(map_y.min()) - 1)
+    right, bottom = min(width, math.ceil(map_x.max()) + 2), min(height, math.ceil(map_y.max()) + 2)
+    if right - left < factor or bottom - top < factor:
+        return np.zeros((*map_x.shape, 3), np.uint8)
+    right -= (right - left) % factor
+    bottom -= (bottom - top) % factor
+    region = image[top:bottom, left:right]
+    if factor > 1:
+        region = cv2.resize(
+            region, ((right - left) // factor, (bottom - top) // factor), interpolation=cv2.INTER_AREA
+        )
+    x = (map_x - left + 0.5) / factor - 0.5
+    y = (map_y - top + 0.5) / factor - 0.5
+    sampled: UInt8[np.ndarray, "side side 3"] = cv2.remap(region, x, y, cv2.INTER_LINEAR)
+    return sampled

@@ -1,0 +1,150 @@
+"""Linear triangulation in closed form: the homogeneous direct linear transform (DLT) without a decomposition.
+
+Everything here works on `Rays`, a normalised triangulation problem with the points on the last axis. Sources: Hartley
+and Zisserman, Multiple View Geometry, 2nd edition, sections 4.1 and 12.2; Iskakov et al., ICCV 2019, equation 4
+(confidence-weighted rows).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from tripose.cameras import Cameras
+
+_MM_PER_M = 1000.0
+# Smallest determinant of the normal matrix, relative to its mean eigenvalue cubed, that counts as three-dimensional
+# information. Two rays that enclose 0.1 degrees are at 8e-7; identical cameras at 1e-17 (float64 rounding).
+_DEGENERATE = 1e-11
+# Upper triangle of a symmetric 4x4 matrix, row by row.
+_UPPER = ((0, 0), (0, 1), (0, 2), (0, 3), (1, 1), (1, 2), (1, 3), (2, 2), (2, 3), (3, 3))
+
+
+@dataclass(frozen=True)
+class Rays:
+    """A triangulation problem in float64, scaled so that all numbers are near one.
+
+    Attributes:
+        uv: ideal (undistorted) image points relative to the principal point, in units of `focal_px`.
+        P: projection matrices in the same image unit; world unit metres.
+        weight: 0 for a missing observation; finite and not negative.
+        focal_px: the one focal length that scales every view, so that errors compare as pixels.
+    """
+
+    uv: Float[Tensor, "*batch view 2 point"]
+    P: Float[Tensor, "*batch view 3 4"]
+    weight: Float[Tensor, "*batch view point"]
+    focal_px: Float[Tensor, ""]
+
+
+def make_rays(
+    cameras: Cameras,
+    points_px: Float[Tensor, "*batch view point 2"],
+    weight: Float[Tensor, "*batch view point"],
+) -> Rays:
+    """Undistort and normalise.
+
+    Args:
+        cameras: the rig; its batch axes, if any, are those of the points.
+        points_px: raw image positions; NaN = missing.
+        weight: observation weights; anything not finite or not positive counts as missing.
+    """
+    cameras = cameras.to(torch.float64)
+    points_px = points_px.to(torch.float64)
+    seen = torch.isfinite(points_px).all(-1) & torch.isfinite(weight) & (weight > 0)
+    # Zeros before any arithmetic: a NaN times a zero weight would poison values and gradients of every view.
+    ideal = cameras.undistort(torch.where(seen[..., None], points_px, cameras.K[..., :2, 2].unsqueeze(-2)))
+    seen = seen & torch.isfinite(ideal).all(-1)
+    centre = cameras.K[..., :2, 2].unsqueeze(-2)
+    focal = cameras.K[..., (0, 1), (0, 1)].mean()
+    uv = torch.where(seen[..., None], ideal - centre, 0.0) / focal
+    K = torch.cat([torch.cat([cameras.K[..., :2, :2] / focal, torch.zeros_like(centre.mT)], -1), cameras.K[..., 2:, :]], -2)
+    P = K @ torch.cat([cameras.R, cameras.t[..., None] / _MM_PER_M], -1)
+    return Rays(uv.mT, P, torch.where(seen, weight.to(torch.float64), 0.0), focal)
+
+
+def dlt(
+    rays: Rays, homogeneous: float = 1.0
+) -> tuple[Float[Tensor, "*batch 3 point"], Bool[Tensor, "*batch point"]]:
+    """Solve the weighted DLT of every point.
+
+    The textbook answer is the right singular vector of the stacked rows ``w (u P2 - P0)``, ``w (v P2 - P1)``. It
+    depends on the unit of length, because the norm of ``[X, 1]`` mixes metres and ones; the field uses metres or mm.
+    Here the eigenvector of the 4x4 normal matrix is found from its 3x3 block: ``(H - m s^2 I) X = -g`` with ``m`` the
+    Rayleigh quotient, which converges quadratically from ``m = 0``; pure arithmetic, so it exports and differentiates.
+
+    Args:
+        rays: the problem.
+        homogeneous: ``s``, length units per metre in the norm: 1 for metres, 1000 for mm, 0 for the solution that
+            fixes the last coordinate to one (independent of unit and origin).
+
+    Returns:
+        Positions in metres, and whether they are determined; undetermined ones are finite but meaningless.
+    """
+    gram = gram_matrix(rays)
+    position, determined = solve_normal(gram)
+    if homogeneous:
+        stretch = homogeneous**2
+        for _ in range(3):
+            residual = _quadratic_form(gram, position)
+            quotient = residual / (1.0 + stretch * (position * position).sum(-2))
+            shifted = gram.clone()
+            shifted[..., (0, 4, 7), :] = gram[..., (0, 4, 7), :] - (quotient * stretch)[..., None, :]
+            position, still = solve_normal(shifted)
+            determined = determined & still
+    return position, determined
+
+
+def gram_basis(P: Float[Tensor, "*batch view 3 4"]) -> Float[Tensor, "*batch view 4 10"]:
+    """Coefficients that make each view's normal matrix linear in ``(u^2 + v^2, u, v, 1)``."""
+    a, b, c = P.unbind(-2)
+    half = torch.stack([_outer(c, c) / 2, -_outer(c, a), -_outer(c, b), (_outer(a, a) + _outer(b, b)) / 2], -3)
+    symmetric = half + half.mT
+    return torch.stack([symmetric[..., i, j] for i, j in _UPPER], -1)
+
+
+def gram_features(rays: Rays) -> Float[Tensor, "*batch view 4 point"]:
+    """The weighted monomials ``w^2 (u^2 + v^2, u, v, 1)`` that `gram_basis` multiplies."""
+    squared = (rays.uv * rays.uv).sum(-2, keepdim=True)
+    return torch.cat([squared, rays.uv, torch.ones_like(squared)], -2) * (rays.weight * rays.weight).unsqueeze(-2)
+
+
+def gram_matrix(rays: Rays) -> Float[Tensor, "*batch 10 point"]:
+    """Upper triangles of the 4x4 normal matrices of all points, by one matrix product."""
+    return gram_basis(rays.P).flatten(-3, -2).mT @ gram_features(rays).flatten(-3, -2)
+
+
+def solve_normal(
+    gram: Float[Tensor, "*batch 10 point"],
+) -> tuple[Float[Tensor, "*batch 3 point"], Bool[Tensor, "*batch point"]]:
+    """Solve ``H X = -g`` by the adjugate of ``H``, where ``gram`` holds ``[[H, g], [g^T, c]]``.
+
+    Returns:
+        The solution, and whether ``H`` has three dimensions of information; where it has not, the solution is finite
+        with finite gradients, but meaningless.
+    """
+    a, b, c, d, e, f, h, i, j, _ = gram.unbind(-2)
+    A00, A01, A02 = e * i - f * f, c * f - b * i, b * f - c * e
+    A11, A12, A22 = a * i - c * c, b * c - a * f, a * e - b * b
+    determinant = a * A00 + b * A01 + c * A02
+    mean = (a + e + i) / 3
+    determined = determinant > _DEGENERATE * mean * mean * mean
+    inverse = -1.0 / torch.where(determined, determinant, 1.0)
+    position = torch.stack(
+        [A00 * d + A01 * h + A02 * j, A01 * d + A11 * h + A12 * j, A02 * d + A12 * h + A22 * j], -2
+    )
+    return position * inverse[..., None, :], determined
+
+
+def _quadratic_form(gram: Tensor, position: Tensor) -> Float[Tensor, "*batch point"]:
+    """``[X, 1]^T M [X, 1]``: the squared algebraic error."""
+    a, b, c, d, e, f, h, i, j, k = gram.unbind(-2)
+    x, y, z = position.unbind(-2)
+    return x * (a * x + 2 * (b * y + c * z + d)) + y * (e * y + 2 * (f * z + h)) + z * (i * z + 2 * j) + k
+
+
+def _outer(x: Tensor, y: Tensor) -> Float[Tensor, "*batch 4 4"]:
+    return x[..., :, None] * y[..., None, :]

@@ -1,0 +1,165 @@
+"""Robust triangulation: all-pairs RANSAC, Cauchy reweighting, and Gauss-Newton on the reprojection error.
+
+Works on `tripose.geometry.dlt.Rays`. Deterministic: every pair of views is tried, so nothing is sampled. Sources:
+Torr and Zisserman, MLESAC, CVIU 2000 (truncated cost); Holland and Welsch, Robust regression using iteratively
+reweighted least-squares, 1977 (Cauchy weights); Hartley and Zisserman, section 12.3 (reprojection error).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from tripose.geometry.dlt import Rays, gram_basis, gram_features, solve_normal
+
+# Hypotheses x views x points held at a time; 8 bytes each, about ten arrays of this size live together.
+_CHUNK = 1_500_000
+# Views whose pairs propose a position: 66 pairs. Five bad views among twelve leave 21 good pairs.
+_MOST_PROPOSERS = 12
+# A point nearer to a camera plane than this (metres) is not seen by that camera.
+_NEAREST_M = 1e-3
+
+
+def residuals(
+    rays: Rays, position: Float[Tensor, "*batch 3 point"]
+) -> tuple[Float[Tensor, "*batch view 2 point"], Float[Tensor, "*batch view point"]]:
+    """Reprojected minus observed image points, and depths in metres.
+
+    Residuals of points at or behind a camera plane are finite but meaningless: check the depth.
+    """
+    projected = (rays.P.flatten(-3, -2) @ _homogeneous(position)).unflatten(-2, (-1, 3))
+    depth = projected[..., 2, :]
+    safe = torch.where(depth > _NEAREST_M, depth, 1.0)
+    return projected[..., :2, :] / safe[..., None, :] - rays.uv, depth
+
+
+def squared_errors(rays: Rays, position: Float[Tensor, "*batch 3 point"]) -> Float[Tensor, "*batch view point"]:
+    """Squared reprojection errors in units of ``rays.focal_px``; infinite behind a camera."""
+    difference, depth = residuals(rays, position)
+    return torch.where(depth > _NEAREST_M, (difference * difference).sum(-2), torch.inf)
+
+
+def gauss_newton(
+    rays: Rays,
+    position: Float[Tensor, "*batch 3 point"],
+    weight: Float[Tensor, "*batch view point"],
+) -> tuple[Float[Tensor, "*batch 3 point"], Float[Tensor, "*batch 10 point"]]:
+    """One Gauss-Newton step on ``sum weight |residual|^2``.
+
+    Args:
+        rays: the problem (its own weights are not used).
+        position: where to linearise, metres.
+        weight: weight of each squared residual.
+
+    Returns:
+        The new position (unchanged where the system is singular), and the normal equations ``[[H, g], [g^T, 0]]`` as
+        upper triangles; ``H`` is the Hessian of half the cost, the inverse of the covariance up to the noise.
+    """
+    difference, depth = residuals(rays, position)
+    in_front = depth > _NEAREST_M
+    inverse_depth = torch.where(in_front, 1.0 / torch.where(in_front, depth, 1.0), 0.0)
+    image = difference + rays.uv
+    c = rays.P[..., 2, :3]
+    # Jacobian of the image point: (row - image coordinate * depth row) / depth, [view, 3, point] for each coordinate.
+    Ju = (rays.P[..., 0, :3, None] - image[..., 0, None, :] * c[..., None]) * inverse_depth[..., None, :]
+    Jv = (rays.P[..., 1, :3, None] - image[..., 1, None, :] * c[..., None]) * inverse_depth[..., None, :]
+    J = torch.cat([Ju, Jv], -3)
+    weights = torch.cat([weight * in_front] * 2, -2)
+    weighted = J * weights[..., None, :]
+    stacked = torch.cat([difference[..., 0, :], difference[..., 1, :]], -2)
+    h = [(weighted[..., i, :] * J[..., j, :]).sum(-2) for i, j in ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))]
+    g = [(weighted[..., i, :] * stacked).sum(-2) for i in range(3)]
+    normal = torch.stack([h[0], h[1], h[2], g[0], h[3], h[4], g[1], h[5], g[2], torch.zeros_like(g[0])], -2)
+    step, determined = solve_normal(normal)
+    return position + torch.where(determined[..., None, :], step, 0.0), normal
+
+
+def best_hypothesis(
+    rays: Rays, scale: float, *, truncated: bool
+) -> tuple[Float[Tensor, "*batch 3 point"], Bool[Tensor, "*batch point"]]:
+    """Triangulate pairs of views and keep, for each point, the hypothesis that all views support best.
+
+    All pairs propose up to twelve views; beyond, the pairs of each point's twelve most confident views. All views vote.
+
+    Args:
+        rays: the problem.
+        scale: residual scale in units of ``rays.focal_px``.
+        truncated: cost ``min(r^2, scale^2)`` (RANSAC with MSAC scoring); else ``log(1 + r^2 / scale^2)`` (Cauchy).
+
+    Returns:
+        Positions in metres, and whether any pair gave one in front of both its cameras.
+    """
+    points = rays.uv.shape[-1]
+    views = rays.uv.shape[-3]
+    pairs = math.comb(min(views, _MOST_PROPOSERS), 2)
+    step = max(1, _CHUNK // max(1, pairs * views * rays.uv.shape[:-3].numel()))
+    parts = []
+    for start in range(0, points, step):
+        chunk = Rays(
+            rays.uv[..., start : start + step], rays.P, rays.weight[..., start : start + step], rays.focal_px
+        )
+        parts.append(_best_of_pairs(chunk, scale, truncated))
+    if not parts:
+        return rays.uv.new_zeros(*rays.uv.shape[:-3], 3, 0), rays.uv.new_zeros(*rays.uv.shape[:-3], 0).bool()
+    return torch.cat([p for p, _ in parts], -1), torch.cat([d for _, d in parts], -1)
+
+
+def cauchy_refine(
+    rays: Rays, position: Float[Tensor, "*batch 3 point"], scale: float, iterations: int = 8
+) -> Float[Tensor, "*batch 3 point"]:
+    """Minimise ``sum w^2 log(1 + r^2 / scale^2)`` by iteratively reweighted Gauss-Newton.
+
+    Args:
+        rays: the problem; confidences enter squared, as in the DLT.
+        position: start, metres.
+        scale: Cauchy scale in units of ``rays.focal_px``.
+        iterations: steps; eight leave less than 0.01 mm on the recordings measured.
+    """
+    base = rays.weight * rays.weight
+    for _ in range(iterations):
+        error = squared_errors(rays, position)
+        position, _ = gauss_newton(rays, position, base / (1.0 + error / scale**2))
+    return position
+
+
+def _best_of_pairs(
+    rays: Rays, scale: float, truncated: bool
+) -> tuple[Float[Tensor, "*batch 3 point"], Bool[Tensor, "*batch point"]]:
+    seen = rays.weight > 0
+    proposers = rays.weight.argsort(dim=-2, descending=True, stable=True)[..., :_MOST_PROPOSERS, :]
+    pairs = torch.combinations(torch.arange(proposers.shape[-2], device=rays.uv.device))
+    first, second = proposers[..., pairs[:, 0], :], proposers[..., pairs[:, 1], :]
+    per_view = gram_basis(rays.P).mT @ gram_features(Rays(rays.uv, rays.P, seen.to(rays.uv), rays.focal_px))
+    gram = _take_views(per_view, first) + _take_views(per_view, second)
+    position, determined = solve_normal(gram.movedim(-3, -2).flatten(-2))
+
+    shape = first.shape[-2:]
+    projected = rays.P.flatten(-3, -2) @ _homogeneous(position)
+    projected = projected.unflatten(-2, (-1, 3)).unflatten(-1, shape)
+    depth = projected[..., 2, :, :]
+    in_front = depth > _NEAREST_M
+    inverse = 1.0 / torch.where(in_front, depth, 1.0)
+    du = projected[..., 0, :, :] * inverse - rays.uv[..., 0, None, :]
+    dv = projected[..., 1, :, :] * inverse - rays.uv[..., 1, None, :]
+    error = torch.where(in_front, (du * du + dv * dv) / scale**2, torch.inf)
+    loss = error.clamp(max=1.0) if truncated else torch.log1p(error.clamp(max=1e8))
+    cost = ((rays.weight * rays.weight)[..., None, :] * loss).sum(-3)
+
+    usable = determined.unflatten(-1, shape)
+    for view in (first, second):
+        usable = usable & seen.gather(-2, view) & in_front.gather(-3, view.unsqueeze(-3)).squeeze(-3)
+    best = torch.where(usable, cost, torch.inf).argmin(-2, keepdim=True)
+    chosen = position.unflatten(-1, shape).gather(-2, best[..., None, :, :].expand(*best.shape[:-2], 3, 1, -1))
+    return chosen.squeeze(-2), usable.any(-2)
+
+
+def _take_views(per_view: Float[Tensor, "*batch view 10 point"], index: Tensor) -> Float[Tensor, "*batch pair 10 point"]:
+    shape = (*index.shape[:-1], per_view.shape[-2], index.shape[-1])
+    return per_view.gather(-3, index.unsqueeze(-2).expand(shape))
+
+
+def _homogeneous(position: Tensor) -> Float[Tensor, "*batch 4 point"]:
+    return torch.cat([position, torch.ones_like(position[..., :1, :])], -2)

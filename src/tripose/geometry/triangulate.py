@@ -1,0 +1,197 @@
+"""Triangulation: the same point in several views to one position in the world, with its errors.
+
+`triangulate` is the only function most callers need. Methods:
+
+- ``dlt``: confidence-weighted direct linear transform, differentiable; the paper's algebraic layer.
+- ``ransac``: every pair of views proposes, all views vote (MSAC), the winner is refined on its inliers.
+- ``irls``: every pair of views proposes, the Cauchy cost of all views decides, and iteratively reweighted Gauss-Newton
+  finishes; soft where RANSAC is hard.
+
+The confidence multiplies the rows of the DLT, so it enters its cost squared, as in the paper. In the robust methods it
+multiplies the cost itself: measured on Shelf with gross errors left in, squaring costs 3 mm of 56 for ``irls``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from tripose.cameras import Cameras
+from tripose.errors import TriposeError
+from tripose.geometry.dlt import Rays, dlt, make_rays
+from tripose.geometry.robust import best_hypothesis, cauchy_refine, gauss_newton, squared_errors
+
+Method = Literal["dlt", "ransac", "irls"]
+METHODS: tuple[Method, ...] = get_args(Method)
+
+
+@dataclass(frozen=True)
+class Triangulation:
+    """What `triangulate` found.
+
+    Attributes:
+        position_mm: world frame; NaN where fewer than ``min_views`` views agree.
+        covariance_mm2: covariance of the position from the reprojection errors, see `triangulate`; NaN as above.
+        n_views: number of views that agree.
+        inlier: which views agree with the position.
+        reprojection_px: distance of every observation from the reprojected position, in ideal (undistorted) pixels;
+            NaN where either is missing; infinite when the position lies behind the camera.
+        confidence: mean weight of the views that agree; 0 where there are none.
+    """
+
+    position_mm: Float[Tensor, "*batch joint 3"]
+    covariance_mm2: Float[Tensor, "*batch joint 3 3"]
+    n_views: Int[Tensor, "*batch joint"]
+    inlier: Bool[Tensor, "*batch view joint"]
+    reprojection_px: Float[Tensor, "*batch view joint"]
+    confidence: Float[Tensor, "*batch joint"]
+
+
+def triangulate(
+    cameras: Cameras,
+    points_px: Float[Tensor, "*batch view joint 2"],
+    confidence: Float[Tensor, "*batch view joint"] | None = None,
+    *,
+    method: Method = "irls",
+    min_views: int = 2,
+    scale_px: float | None = None,
+    homogeneous: float = 1.0,
+) -> Triangulation:
+    """Triangulate matched points.
+
+    Computed in float64 with autocast off. Gradients reach `points_px`, `confidence` and the cameras, and stay finite
+    for degenerate input (they are zero where the result is NaN).
+
+    Args:
+        cameras: the rig, without batch axes or with those of the points.
+        points_px: raw (distorted) image positions; NaN where a view does not see the joint.
+        confidence: weight of each observation, 0..1; 0 or NaN removes it. None: all ones.
+        method: see the module.
+        min_views: smallest number of agreeing views that makes a result.
+        scale_px: size of a usual localisation error; None: 1 % of the image side (`usual_error_px`). An observation
+            agrees within three times this size (``ransac``, ``irls``); Cauchy weights have fallen to one half at
+            once this size.
+        homogeneous: unit of the homogeneous coordinate in the DLT's norm (``dlt`` only), see `tripose.geometry.dlt.dlt`.
+
+    Raises:
+        TriposeError: shapes that do not fit the cameras, or an unknown method.
+    """
+    points_px = torch.as_tensor(points_px)
+    weight = torch.ones_like(points_px[..., 0]) if confidence is None else torch.as_tensor(confidence)
+    _check(cameras, points_px, weight, method, min_views)
+    batch, (joints,) = points_px.shape[:-3], points_px.shape[-2:-1]
+    scale_px = usual_error_px(cameras) if scale_px is None else scale_px
+    if method != "dlt":
+        weight = weight.clamp(min=0).sqrt()
+    with torch.autocast(points_px.device.type, enabled=False):
+        if cameras.K.ndim == 3:  # one rig for all: every batch element is just more points, [view, batch * joint]
+            points_px, weight = points_px.movedim(-3, 0).flatten(1, -2), weight.movedim(-2, 0).flatten(1)
+        rays = make_rays(cameras, points_px, weight)
+        position, determined = _solve(rays, method, scale_px / rays.focal_px.item(), homogeneous)
+        flat = _judge(rays, position, determined, method, min_views, scale_px)
+    if cameras.K.ndim > 3:
+        return flat
+    return Triangulation(
+        flat.position_mm.unflatten(0, (*batch, joints)),
+        flat.covariance_mm2.unflatten(0, (*batch, joints)),
+        flat.n_views.unflatten(0, (*batch, joints)),
+        flat.inlier.unflatten(-1, (*batch, joints)).movedim(0, -2),
+        flat.reprojection_px.unflatten(-1, (*batch, joints)).movedim(0, -2),
+        flat.confidence.unflatten(0, (*batch, joints)),
+    )
+
+
+def usual_error_px(cameras: Cameras) -> float:
+    """The default of ``scale_px``: 1 % of the mean image side.
+
+    Detectors err in proportion to the person, and a person fills the image alike in small and large formats. On Shelf
+    (1032 x 776) errors change by less than 1 % between 8 and 12 px.
+    """
+    return 0.01 * float(cameras.size_px.to(torch.float64).prod(-1).sqrt().mean())
+
+
+def _solve(rays: Rays, method: Method, scale: float, homogeneous: float) -> tuple[Tensor, Tensor]:
+    if method == "dlt":
+        return dlt(rays, homogeneous)
+    with torch.no_grad():
+        start, determined = best_hypothesis(rays, 3 * scale, truncated=True) if method == "ransac" else (
+            best_hypothesis(rays, scale, truncated=False)
+        )
+        if method == "ransac":
+            inlier = squared_errors(rays, start) < (3 * scale) ** 2
+    if method == "irls":
+        return cauchy_refine(rays, start, scale), determined
+    kept = Rays(rays.uv, rays.P, rays.weight * inlier, rays.focal_px)
+    position = start
+    for _ in range(3):
+        position, _ = gauss_newton(kept, position, kept.weight * kept.weight)
+    return position, determined
+
+
+def _judge(
+    rays: Rays, position: Tensor, determined: Tensor, method: Method, min_views: int, scale_px: float
+) -> Triangulation:
+    """Count the views that agree, estimate the covariance, and take back what too few views support."""
+    seen = rays.weight > 0
+    with torch.no_grad():
+        error_px = squared_errors(rays, position).sqrt() * rays.focal_px
+        agrees = torch.isfinite(error_px) if method == "dlt" else error_px < 3 * scale_px
+        inlier = seen & agrees & determined[..., None, :]
+        n_views = inlier.sum(-2)
+        valid = n_views >= min_views
+        weight = torch.where(inlier, rays.weight, 0.0)
+        covariance = _covariance_mm2(rays, position, weight, error_px, scale_px)
+        score = weight if method == "dlt" else weight.square()
+        confidence = score.sum(-2) / n_views.clamp(min=1)
+    position_mm = torch.where(valid[..., None, :], position * 1000.0, torch.nan).mT
+    return Triangulation(
+        position_mm,
+        torch.where(valid[..., None, None], covariance, torch.nan),
+        n_views,
+        inlier & valid[..., None, :],
+        torch.where(seen & valid[..., None, :], error_px, torch.nan),
+        torch.where(valid, confidence, 0.0),
+    )
+
+
+# Prior of the observation noise: as much as two views' worth of errors of a third of `scale_px` each.
+_PRIOR_DEGREES = 4.0
+
+
+def _covariance_mm2(
+    rays: Rays, position: Tensor, weight: Tensor, error_px: Tensor, scale_px: float
+) -> Float[Tensor, "*batch point 3 3"]:
+    """``sigma^2 H^-1`` with ``H`` the Hessian of the weighted reprojection cost over the agreeing views.
+
+    The noise ``sigma`` of one image coordinate is estimated from the residuals of the point itself, steadied by a
+    prior (a few residuals say little: two views leave one degree of freedom).
+    """
+    squared = weight * weight
+    mean_weight = squared.sum(-2) / (squared > 0).sum(-2).clamp(min=1)
+    relative = squared / torch.where(mean_weight > 0, mean_weight, 1.0)[..., None, :]
+    _, normal = gauss_newton(rays, position, relative)
+    a, b, c, _, e, f, _, i, _, _ = normal.unbind(-2)
+    H = torch.stack([a, b, c, b, e, f, c, f, i], -1).unflatten(-1, (3, 3))
+    freedom = (2 * (squared > 0).sum(-2) - 3).clamp(min=0)
+    cost = (relative * torch.where(squared > 0, error_px, 0.0).square()).sum(-2)
+    noise = (cost + _PRIOR_DEGREES * (scale_px / 3) ** 2) / (freedom + _PRIOR_DEGREES)
+    scaled = H * (rays.focal_px**2 / noise)[..., None, None]
+    tiny = torch.eye(3, dtype=H.dtype, device=H.device) * 1e-9
+    return torch.linalg.inv(torch.nan_to_num(scaled) + tiny) * 1e6
+
+
+def _check(cameras: Cameras, points_px: Tensor, weight: Tensor, method: str, min_views: int) -> None:
+    if points_px.ndim < 3 or points_px.shape[-1] != 2:
+        raise TriposeError(f"points_px must be (..., view, joint, 2), got {tuple(points_px.shape)}")
+    if points_px.shape[-3] != len(cameras):
+        raise TriposeError(f"points_px has {points_px.shape[-3]} views, the rig has {len(cameras)}")
+    if weight.shape != points_px.shape[:-1]:
+        raise TriposeError(f"confidence must be {tuple(points_px.shape[:-1])} like points_px, got {tuple(weight.shape)}")
+    if method not in METHODS:
+        raise TriposeError(f"no triangulation method is called {method!r}; known are {', '.join(METHODS)}")
+    if min_views < 2:
+        raise TriposeError(f"min_views is {min_views}; a position needs at least 2 views")
