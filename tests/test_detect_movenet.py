@@ -5,7 +5,6 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from tripose.detect.movenet import (
     BOX_SCALE,
@@ -16,6 +15,7 @@ from tripose.detect.movenet import (
     load_multipose,
     load_thunder,
 )
+from tripose.models.movenet import MoveNet
 
 H36M = Path(__file__).resolve().parents[1].parent / "shared" / "data" / "h36m_mmpose"
 needs_images = pytest.mark.skipif(not H36M.exists(), reason="no real images here")
@@ -54,15 +54,14 @@ def square(image, center, side):
     return cv2.resize(crop, (256, 256), interpolation=cv2.INTER_AREA), np.array([left, top]), side / 256
 
 
-class Painted(nn.Module):
+class Painted(MoveNet):
     """A model whose heads show given people, whatever the image: heatmap bumps, centres, regressions and boxes.
 
     `people` [person 17 2] are keypoints in input pixels, `seen` the height of each bump as a probability.
     """
 
     def __init__(self, people, size=(256, 256), seen=0.9, sigma_cells=1.0, regressed=None):
-        super().__init__()
-        self.anchor = nn.Parameter(torch.zeros(1))
+        super().__init__(0.35, boxes=True)
         rows, columns = size[0] // 4, size[1] // 4
         people = np.asarray(people, float)
         cells = (people + 0.5) / 4 - 0.5  # the index of a cell is the coordinate of its centre here

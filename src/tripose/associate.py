@@ -134,7 +134,7 @@ def _preference(
     return torch.nan_to_num(torch.exp(-0.5 * (distance / (0.5 * radius)).square()), nan=0.0)
 
 
-def middle_mm(cameras: Cameras) -> tuple[Float[Tensor, "3"], Float[Tensor, ""]]:
+def middle_mm(cameras: Cameras) -> tuple[Float[Tensor, 3], Float[Tensor, ""]]:
     """The point nearest to all optical axes, world frame, and the median distance of the cameras from it, mm."""
     axis = cameras.R[:, 2]
     across = torch.eye(3, dtype=axis.dtype) - axis[:, :, None] * axis[:, None, :]

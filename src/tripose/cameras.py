@@ -75,9 +75,12 @@ class Cameras:
             TriposeError: an illegal number of coefficients, a value that is not finite, a rotation that is not one
                 (mirrored, transposed or scaled), or an intrinsic matrix that is not one; the camera is named.
         """
+        if not names:
+            raise TriposeError("the calibration holds no camera")
         coefficients = [list(d) for d in distortion] if distortion is not None else [[] for _ in names]
         is_fisheye = list(fisheye) if fisheye is not None else [False] * len(names)
-        padded, lenses = [], []
+        padded: list[list[float]] = []
+        lenses: list[Lens] = []
         for name, row, fish in zip(names, coefficients, is_fisheye, strict=True):
             legal = (0, 4) if fish else LENS_COEFFICIENTS
             if len(row) not in legal:
@@ -94,7 +97,7 @@ class Cameras:
             distortion=_float64(padded).reshape(len(names), 14),
             size_px=torch.as_tensor(np.asarray(size_px), dtype=torch.int64).reshape(len(names), 2),
             names=tuple(names),
-            lens=tuple(lenses),  # type: ignore[arg-type]
+            lens=tuple(lenses),
             up=up,
         )
         cameras.validate()
@@ -107,8 +110,6 @@ class Cameras:
             TriposeError: naming the camera, the value and the likely cause.
         """
         view = len(self.names)
-        if view == 0:
-            raise TriposeError("the calibration holds no camera")
         doubles = sorted({n for n in self.names if self.names.count(n) > 1})
         if doubles:
             raise TriposeError(f"the calibration names the camera {doubles[0]!r} more than once")
@@ -165,7 +166,8 @@ class Cameras:
         """Unit directions, world frame, of the rays from `centers_mm` through pixels of the real images."""
         ideal = to_normalised(self.undistort(points_px), self.K)
         direction = torch.cat([ideal, torch.ones_like(ideal[..., :1])], -1) @ self.R
-        return direction / direction.norm(dim=-1, keepdim=True)
+        unit: Tensor = direction / direction.norm(dim=-1, keepdim=True)
+        return unit
 
     def undistorted(self) -> Cameras:
         """The same rig with ideal pinhole lenses."""
@@ -215,7 +217,7 @@ class Cameras:
             distortion=self.distortion.index_select(-2, index),
             size_px=self.size_px.index_select(-2, index),
             names=tuple(names),
-            lens=tuple(self.lens[i] for i in index.tolist()),
+            lens=tuple(self.lens[self.names.index(n)] for n in names),
         )
 
     def rename(self, names: Sequence[str]) -> Cameras:

@@ -64,14 +64,18 @@ def find_keypoints(folder: Path, *, required: bool) -> Path | None:
     Raises:
         TriposeError: keypoints are required and none or several folders were found.
     """
-    found = [p for p in sorted(folder.iterdir()) if p.is_dir() and re.match(r"(pose|keypoints)(?!-?3d)", p.name.lower())]
+    found = [
+        p for p in sorted(folder.iterdir()) if p.is_dir() and re.match(r"(pose|keypoints)(?!-?3d)", p.name.lower())
+    ]
     if len(found) == 1:
         return found[0]
     if not required:
         return None
     if not found:
         raise TriposeError(f"{folder}: no videos, image folders or 2D keypoints found here, in videos/ or in images/")
-    raise TriposeError(f"{folder}: several keypoint folders ({', '.join(p.name for p in found)}); name one by --keypoints")
+    raise TriposeError(
+        f"{folder}: several keypoint folders ({', '.join(p.name for p in found)}); name one by --keypoints"
+    )
 
 
 def keypoint_views(folder: Path) -> dict[str, Path]:

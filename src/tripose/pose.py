@@ -30,6 +30,7 @@ class Pose2D:
         skeleton: the joints.
         views: view names, matched to cameras by name.
         fps: frames per second of the time axis.
+        notes: how the keypoints came about: name -> text.
     """
 
     points_px: Float[np.ndarray, "time view person joint 2"]
@@ -37,6 +38,7 @@ class Pose2D:
     skeleton: Skeleton
     views: tuple[str, ...]
     fps: float
+    notes: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         shape = self.points_px.shape
@@ -60,8 +62,9 @@ class Pose3D:
         persons: one identity per person.
         views: names of the views behind the arrays below.
         n_views: number of views whose rays support the joint.
-        reprojection_px: distance between the detected and the reprojected joint in each view, raw image pixels; NaN
-            where either is missing. Views that were rejected as outliers keep their (large) distance.
+        reprojection_px: distance between the detected and the reprojected joint in each view, pixels of the ideal
+            (undistorted) image; NaN where either is missing, infinite where the joint lies behind the camera. Views
+            that were rejected as outliers keep their (large) distance.
         covariance_mm2: 3x3 covariance of each position from the reprojection errors.
         up: which world axis points up, if known.
         notes: how the poses came about (method, versions, warnings): name -> text.

@@ -64,6 +64,7 @@ class Recording:
         *,
         calibration: Path | str | None = None,
         keypoints: Path | str | None = None,
+        skeleton: str | None = None,
         unit: Unit | None = None,
         up: Up | None = None,
     ) -> Recording:
@@ -72,7 +73,8 @@ class Recording:
         Args:
             path: the folder, or its `recording.yaml`.
             calibration: a calibration file to use instead of the one found.
-            keypoints: a folder of 2D keypoints to use instead of the one found.
+            keypoints: a folder of 2D keypoints to use, instead of videos or of the folder found.
+            skeleton: name of the keypoints' skeleton, where the files do not tell.
             unit: length unit of the calibration, where the file does not have its format's usual one.
             up: world axis that points up, where the calibration does not say.
 
@@ -86,7 +88,7 @@ class Recording:
         folder = path if path.is_dir() else path.parent
         described = read_recording_file(path if path.is_file() else folder / "recording.yaml")
         calibration_path = Path(calibration) if calibration else described.calibration or find_calibration(folder)
-        videos = described.videos or find_videos(folder)
+        videos = {} if keypoints else described.videos or find_videos(folder)
         found = Path(keypoints) if keypoints else described.keypoints or find_keypoints(folder, required=not videos)
         points = keypoint_views(found) if found else {}
         infos = {name: probe(p, described.fps) for name, p in videos.items()}
@@ -113,7 +115,7 @@ class Recording:
             unused_files=tuple(sorted((set(videos) | set(points)) - taken)),
             infos={c: infos[v] for c, v in by_video.items()},
             rotate_deg={c: rotations[v] for c, v in by_video.items()},
-            skeleton=described.skeleton,
+            skeleton=skeleton or described.skeleton,
             fps=described.fps,
             warnings=tuple(warnings),
         )
@@ -146,7 +148,8 @@ class Recording:
         for name, path in self.videos.items():
             info = self.infos[name]
             first = int(start * info.fps / self.frame_rate)
-            decoded = read_frames(path, start=max(0, first - 1), fps=self.fps, rotate_deg=self.rotate_deg[name])
+            rate = self.fps if path.is_dir() else None  # a video file has its own
+            decoded = read_frames(path, start=max(0, first - 1), fps=rate, rotate_deg=self.rotate_deg[name])
             streams[name] = _resample(decoded, info.fps, self.frame_rate, start)
         names = self.cameras.names
         pending = {name: next(streams[name], None) for name in names}
@@ -213,5 +216,6 @@ def _size_warning(cameras: Cameras, name: str, video_px: tuple[int, int]) -> lis
         raise TriposeError(
             f"{said}: one of them is turned by 90 degrees; say `rotate_deg` in recording.yaml, or calibrate again"
         )
-    raise TriposeError(f"{said}: the video was scaled or cropped after calibration; use the original, or calibrate again")
-
+    raise TriposeError(
+        f"{said}: the video was scaled or cropped after calibration; use the original, or calibrate again"
+    )

@@ -61,7 +61,9 @@ def read_recording_file(path: Path) -> RecordingFile:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))
-        raise TriposeError(f"{path}: {key}: {first['msg']}; known keys are {', '.join(RecordingFile.model_fields)}") from error
+        raise TriposeError(
+            f"{path}: {key}: {first['msg']}; known keys are {', '.join(RecordingFile.model_fields)}"
+        ) from error
     here = path.parent
     return said.model_copy(
         update={

@@ -119,10 +119,10 @@ def follow_keypoints(
     for i in range(time):
         match = find_person(cameras, points_px[i], confidence[i], state.position_mm)
         state = state.after(match, fps)
-        for view in range(views) if match else ():
-            if match.person[view] >= 0:
-                points[i, view] = points_px[i, view, match.person[view]]
-                score[i, view] = confidence[i, view, match.person[view]]
+        for view, person in enumerate(match.person.tolist() if match else ()):
+            if person >= 0:
+                points[i, view] = points_px[i, view, person]
+                score[i, view] = confidence[i, view, person]
     return points, score
 
 
@@ -133,6 +133,15 @@ def _detect(
     previous_mm: Float[np.ndarray, "17 3"] | None,
 ) -> Float[np.ndarray, "17 3"] | None:
     """Find the person in whole images; coarse joints, world frame, or None."""
+    points, confidence = detect_everybody(images, detectors)
+    match = find_person(cameras, points, confidence, previous_mm)
+    return None if match is None else _keep_known(match.position_mm, previous_mm)
+
+
+def detect_everybody(
+    images: tuple[UInt8[np.ndarray, "height width 3"] | None, ...], detectors: Detectors
+) -> tuple[Float[np.ndarray, "view person 17 2"], Float[np.ndarray, "view person 17"]]:
+    """Everybody's coarse keypoints, raw pixels, and their scores in the images of one moment; NaN and 0 fill up."""
     found = [detect_people(detectors.people, image[None])[0] if image is not None else None for image in images]
     people = max((len(f.score) for f in found if f is not None), default=0)
     points = np.full((len(images), people, _JOINTS, 2), np.nan)
@@ -141,8 +150,7 @@ def _detect(
         if detections is not None:
             points[view, : len(detections.score)] = detections.points_px
             confidence[view, : len(detections.score)] = detections.confidence
-    match = find_person(cameras, points, confidence, previous_mm)
-    return None if match is None else _keep_known(match.position_mm, previous_mm)
+    return points, confidence
 
 
 def _keypoints(
@@ -174,7 +182,7 @@ def _keypoints(
     return points, np.where(confidence < LEAST_CONFIDENCE, 0.0, confidence)
 
 
-def _box(camera: Cameras, position_mm: Float[np.ndarray, "17 3"]) -> Float[np.ndarray, "4"] | None:
+def _box(camera: Cameras, position_mm: Float[np.ndarray, "17 3"]) -> Float[np.ndarray, 4] | None:
     """Square around the projected joints, ideal pixels; None when the person is not in the image."""
     ideal = camera.undistorted().project(torch.as_tensor(position_mm))[0][0].numpy()
     if np.isfinite(ideal).all(-1).sum() < 3:
@@ -190,10 +198,8 @@ def _keep_known(
     position_mm: Float[np.ndarray, "joint 3"], previous_mm: Float[np.ndarray, "joint 3"] | None
 ) -> Float[np.ndarray, "joint 3"]:
     """Fill joints that are missing now with where they were, moved along with the others."""
-    if previous_mm is None:
+    if previous_mm is None or not np.isfinite(position_mm + previous_mm).any():
         return position_mm
     moved = np.nanmedian(position_mm - previous_mm, axis=0)
     filled: Float[np.ndarray, "joint 3"] = np.where(np.isnan(position_mm), previous_mm + moved, position_mm)
     return filled
-
-

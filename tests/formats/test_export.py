@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import itertools
 import json
 import os
 import sys
@@ -22,12 +21,11 @@ from tripose.errors import TriposeError
 from tripose.formats import c3d as c3d_module
 from tripose.formats.export import export
 from tripose.formats.trc import write_trc
-from tripose.formats.writing import rotate_up, turn_up
+from tripose.formats.writing import turn_up
 from tripose.pose import Pose3D
 from tripose.skeleton import COCO17, custom
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
-UPS = ("x", "y", "z", "-x", "-y", "-z")
 ALL_SUFFIXES = (".nc", ".trc", ".c3d", ".csv", ".parquet", ".json")
 
 
@@ -59,52 +57,6 @@ def example(frames: int = 6, people: int = 1, fps: float = 29.97, **changes: obj
         notes={"method": "ransac"},
     )
     return replace(poses, **changes)  # type: ignore[arg-type]
-
-
-# --- the up axis ---
-
-
-@pytest.mark.parametrize(("from_up", "to_up"), list(itertools.product(UPS, UPS)))
-def test_rotate_up_is_a_rotation_that_maps_up_to_up(from_up: str, to_up: str) -> None:
-    matrix = rotate_up(np.eye(3), from_up, to_up).T
-    assert np.linalg.det(matrix) == 1
-    assert np.array_equal(np.abs(matrix).sum(axis=0), np.ones(3))
-    np.testing.assert_array_equal(rotate_up(axis(from_up), from_up, to_up), axis(to_up))
-    points = np.random.default_rng(1).normal(size=(4, 5, 3))
-    np.testing.assert_array_equal(rotate_up(rotate_up(points, from_up, to_up), to_up, from_up), points)
-    if from_up == to_up:
-        np.testing.assert_array_equal(matrix, np.eye(3))
-
-
-@pytest.mark.parametrize(("a", "b", "c"), list(itertools.product(UPS, UPS, UPS)))
-def test_rotate_up_by_way_of_a_third_axis_is_the_same(a: str, b: str, c: str) -> None:
-    points = np.arange(1.0, 4.0)
-    np.testing.assert_array_equal(rotate_up(rotate_up(points, a, b), b, c), rotate_up(points, a, c))
-
-
-def test_rotate_up_known_answers() -> None:
-    points = np.array([[1.0, 2.0, 3.0]])
-    np.testing.assert_array_equal(rotate_up(points, "z", "y"), [[2, 3, 1]])  # Pose2Sim
-    np.testing.assert_array_equal(rotate_up(points, "y", "z"), [[3, 1, 2]])
-    np.testing.assert_array_equal(rotate_up(points, "-y", "y"), [[1, -2, -3]])  # OpenCV to OpenGL
-    np.testing.assert_array_equal(rotate_up(np.array([1, np.nan, 3]), "z", "y"), [np.nan, 3, 1])
-
-
-def test_turning_keeps_lengths_and_mahalanobis_distances() -> None:
-    poses = example(people=2)
-    turned = turn_up(poses, "-x")
-    assert turned.up == "-x"
-    for one in (0, 1):
-        before, after = poses.position_mm[1, one, 3], turned.position_mm[1, one, 3]
-        covariances = poses.covariance_mm2[1, one, 3], turned.covariance_mm2[1, one, 3]
-        assert np.dot(before, np.linalg.solve(covariances[0], before)) == pytest.approx(
-            np.dot(after, np.linalg.solve(covariances[1], after)), nan_ok=True
-        )
-    np.testing.assert_array_equal(turn_up(turned, "z").covariance_mm2, poses.covariance_mm2)
-
-
-def axis(up: str) -> np.ndarray:
-    return np.eye(3)["xyz".index(up[-1])] * (-1.0 if up.startswith("-") else 1.0)
 
 
 # --- TRC ---

@@ -57,7 +57,7 @@ def test_openpose_known_answer(tmp_path):
             "readme.json": [person(999)],
         },
     )
-    pose = read_keypoints(folder, TWO, fps=60)
+    pose = read_keypoints(folder, TWO, fps=60.0)
     assert pose.views == ("cam7",)
     assert pose.fps == 60
     assert pose.points_px.dtype == pose.confidence.dtype == np.float64
@@ -151,7 +151,7 @@ def test_deeplabcut_single(suffix):
 
 @pytest.mark.parametrize("suffix", ["csv", "h5"])
 def test_deeplabcut_multi(suffix):
-    pose = read_keypoints(DATA / f"deeplabcut_multi.{suffix}", COCO17, fps=50)
+    pose = read_keypoints(DATA / f"deeplabcut_multi.{suffix}", COCO17, fps=50.0)
     assert pose.skeleton is COCO17
     expected = 100 + np.arange(72.0).reshape(4, 2, 3, 3)
     expected[1:3, 0, 0] = NAN
@@ -289,7 +289,7 @@ def test_npz_mistakes(tmp_path):
         ({"0.json": [["a", "b", "c"]]}, COCO17, "0.json: the keypoints are not a list of numbers"),
         ({"a_0.json": [], "b_0.json": []}, COCO17, r"several series of frames: a_\*, b_\*"),
         ({"a_1.json": [], "a_01_keypoints.json": []}, COCO17, "are the same frame"),
-        ({"0.json": [], "99999999.json": []}, COCO17, "frames 0 to 99999999 are no frame numbers of one video"),
+        ({"0.json": [], "99999999.json": []}, COCO17, "0 to 99999999 are no frame numbers of one video"),
     ],
 )
 def test_openpose_mistakes(tmp_path, files, skeleton, message):
@@ -313,15 +313,19 @@ def test_openpose_mistakes(tmp_path, files, skeleton, message):
         ("a.json", '[{"image_id": 0}]', "entry 0 has no 'keypoints'"),
         ("a.json", '[{"image_id": [0], "keypoints": []}]', r"entry 0: 'image_id' is \[0\], neither"),
         ("a.json", '[{"image_id": "x.jpg", "keypoints": []}]', "no frame number in the name 'x.jpg'"),
+        ("a.json", '[{"image_id": -1, "keypoints": [1, 2, 3]}]', "people have 1 keypoints"),
+        ("a.json", json.dumps([{"image_id": -1, "keypoints": [5] * 51}]), "-1 to -1 are no frame numbers"),
         ("a.json", '{"images": [], "annotations": [{"image_id": 3}]}', "image 3, which is not among the images"),
         ("a.csv", "", "no DeepLabCut table"),
         ("a.csv", "frame,x,y\n0,1,2\n", "no DeepLabCut table"),
         ("a.csv", "scorer,s,s\nbodyparts,n,n\ncoords,x,y\n", "holds no frame"),
-        ("a.csv", "scorer,s,s\nbodyparts,n,n\ncoords,x,y\n0,1\n", "row 4 has 2 cells, expected 3"),
+        ("a.csv", "scorer,s,s\nbodyparts,n,n\ncoords,x,y\n0,1\n", "row 4 has 2 cells, but the first one has 3"),
+        ("a.csv", "scorer,s,s\nbodyparts,n\ncoords,x,y\n0,1,2\n", "row 2 has 2 cells"),
         ("a.csv", "scorer,s,s\nbodyparts,n,n\ncoords,x,y\n0,1,b\n", "a cell is no number .*'b'"),
         ("a.csv", "scorer,s,s\nbodyparts,n,n\ncoords,x,z\n0,1,2\n", "coordinate 'z'; expected x, y and likelihood"),
         ("a.csv", "scorer,s,t\nbodyparts,n,n\ncoords,x,x\n0,1,2\n", "column twice"),
         ("a.csv", "scorer,s,s\nbodyparts,n,n\ncoords,x,y\n0,1,2\n0,1,2\n", "two rows of the table are frame 0"),
+        ("a.csv", "scorer,s,s\nbodyparts,n,n\ncoords,x,y\n0,1,2\n1700000000,1,2\n", "are no frame numbers"),
         ("a.h5", "x", "no HDF5 table of DeepLabCut"),
     ],
 )
@@ -359,7 +363,7 @@ def test_pose2sim_demo_person():
     """Value for value the numbers in the files, read as the data's own check reads them."""
     for view in ("cam01", "cam04"):
         folder = SHARED / "pose2sim_single" / "pose-associated" / f"{view}_json"
-        pose = read_keypoints(folder, BODY25B, fps=60)
+        pose = read_keypoints(folder, BODY25B, fps=60.0)
         assert pose.views == (view,)
         assert pose.points_px.shape == (100, 1, 1, 25, 2)
         raw = np.zeros((100, 25, 3))

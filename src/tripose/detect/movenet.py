@@ -19,19 +19,21 @@ from torch import Tensor
 from tripose.models.movenet import N_KEYPOINTS, STRIDE, MoveNet
 
 CROP_SIZE_PX = 256
-# A crop is a square with this multiple of the longer side of the box that `detect_people` gives. Of 1.0, 1.1, 1.25 and
-# 1.4 it was the best on two real recordings with four cameras: median (90th percentile) distance to the reprojected
-# triangulation 5.6 (13.1) px at 1.1, 5.8 (13.7) at 1.0, 5.7 (14.4) at 1.25 and 6.3 (14.9) at 1.4 on ZJU LightStage.
+# A crop is a square with this multiple of the longer side of the box that `detect_people` gives. Chosen of 1.0, 1.1, 1.25
+# and 1.4 by the distance to the reprojected triangulation of four cameras, median (90th percentile): ZJU LightStage 5.8
+# (13.7), 5.6 (13.1), 5.7 (14.4), 6.3 (14.9) px; Pose2Sim's demo 7.5 (16.2), 8.0 (15.8), 8.4 (16.7), 9.1 (19.3) px. The
+# demo's keypoints more than 40 px from OpenPose: 2.1, 1.6, 0.9, 0.9 %. So 1.0 to 1.25 are close, 1.4 is worse.
 BOX_SCALE = 1.1
 MAX_PEOPLE = 6
-# People below this score are dropped.
+# People below this score (probability of the centre times mean probability of the keypoints) are dropped. On 12 frames
+# of three real recordings people had 0.48 to 0.75, and nothing else was above 0.05.
 SCORE_THRESHOLD = 0.2
 # Two detections are one person if their boxes overlap by more than this (intersection over union).
 OVERLAP_THRESHOLD = 0.7
 # The released models divide a keypoint's probability by (distance to the expected cell + 1.8 cells).
 DISTANCE_OFFSET_CELLS = 1.8
 # Standard deviation of the prior around an expected keypoint. With the 3D pose of 0.2 s ago in a balance exercise, 8 px
-# lost 9 % of the keypoints and 16 px 1 %; 32 px lost no more than without prior.
+# put 9 % of the keypoints more than 80 px from OpenPose's, 16 px 1.4 %, and 32 px 0.1 % (0.2 % without prior).
 EXPECTED_SIGMA_PX = 32.0
 # Keypoints below this probability do not count in a person's score (released multipose graph).
 KEYPOINT_THRESHOLD = 0.127
@@ -169,7 +171,7 @@ def _people(heads: dict[str, Tensor], scale: Float[np.ndarray, " 2"]) -> Detecti
     counts = confidence > KEYPOINT_THRESHOLD
     score = value.numpy() * (confidence * counts).sum(1) / np.maximum(counts.sum(1), 1)
     box_px = box.numpy() * STRIDE - 0.5
-    keep = [i for i in np.argsort(-score, kind="stable") if score[i] > SCORE_THRESHOLD]
+    keep = [i for i in np.argsort(-score, kind="stable").tolist() if score[i] > SCORE_THRESHOLD]
     keep = _distinct(box_px, keep)
     return Detections(
         (points_px[keep] + 0.5) / scale - 0.5,
@@ -215,8 +217,8 @@ def _points(
     """Keypoints in input pixels and the probability at their peaks.
 
     The position is the mean over 7 x 7 cells around the peak, weighted by probability. Against OpenPose on 100 images
-    of `pose2sim_single` its median distance was 11.7 px (15.5 for the cell alone, 12.4 for the cell and the offset
-    head; one input pixel is 3.4 to 4.3 px there), so the offset head is not used.
+    of Pose2Sim's demo its median distance was 11.7 px (14.6 for the cell alone, 12.5 for the cell and the offset head;
+    one pixel of the crop is 3 to 4 px there), so the offset head is not used.
     """
     reach = torch.arange(-3, 4)
     x, y = peak[..., 0, None] + reach, peak[..., 1, None] + reach

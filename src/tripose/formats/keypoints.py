@@ -26,6 +26,7 @@ FPS = 30.0
 """Frames per second when nobody says: none of the formats does."""
 
 _FORMAT = "tripose-keypoints-1"
+_BAD_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError)
 
 
 def read_keypoints(
@@ -92,6 +93,7 @@ def write_keypoints_npz(pose: Pose2D, path: Path) -> None:
             joints=np.array(skeleton.joints, dtype=np.str_),
             bones=np.array(skeleton.bones, dtype=np.str_).reshape(-1, 2),
             root=np.array(skeleton.root or ""),
+            notes=np.array([*pose.notes.items()], dtype=np.str_).reshape(-1, 2),
         )
 
 
@@ -112,10 +114,11 @@ def read_keypoints_npz(path: Path) -> Pose2D:
             skeleton=_stored_skeleton(arrays),
             views=tuple(arrays["views"].tolist()),
             fps=float(arrays["fps"]),
+            notes={str(name): str(text) for name, text in arrays["notes"].tolist()},
         )
     except OSError as error:
         raise TriposeError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except (KeyError, ValueError, AttributeError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except (KeyError, ValueError, AttributeError, TypeError, *_BAD_ZIP) as error:
         raise TriposeError(f"{path}: not a keypoint file of tripose ({error})") from error
 
 

@@ -52,7 +52,8 @@ def _data_set(document: dict[str, Any]) -> People:
             raise TriposeError(f"annotation {i} belongs to image {image!r}, which is not among the images")
         if annotation.get("keypoints"):
             frames[numbers[image]].append(triples(annotation["keypoints"], f"annotation {i}"))
-    named = [c["keypoints"] for c in document.get("categories", []) if isinstance(c, dict) and c.get("keypoints")]
+    categories = document.get("categories") or []
+    named = [list(map(str, c["keypoints"])) for c in categories if isinstance(c, dict) and c.get("keypoints")]
     return frames, min(frames, default=0), skeleton_from_names("coco", named[0]) if named else None
 
 

@@ -13,7 +13,7 @@ from jaxtyping import Float
 
 from tripose.errors import TriposeError
 from tripose.formats.keypoints_names import skeleton_from_names
-from tripose.formats.keypoints_people import frame_number
+from tripose.formats.keypoints_people import frame_count, frame_number
 from tripose.skeleton import Skeleton
 
 Column = tuple[str, ...]
@@ -56,8 +56,8 @@ def tracks_from_deeplabcut(path: Path, skeleton: Skeleton | None) -> Tracks:
     frames = [frame_number(i) for i in index]
     if len(set(frames)) < len(frames):
         raise TriposeError(f"two rows of the table are frame {max(frames, key=frames.count)}")
+    data = np.full((frame_count(frames, min(frames)), len(people), len(parts), 3), np.nan)
     rows = np.array(frames) - min(frames)
-    data = np.full((rows.max() + 1, len(people), len(parts), 3), np.nan)
     if "likelihood" not in {c[-1] for c in columns}:
         data[..., 2] = 1.0
     for column, series in zip(columns, values.T, strict=True):
@@ -82,17 +82,17 @@ def _table_from_csv(path: Path) -> Table:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = [row for row in csv.reader(file) if row]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise TriposeError(f"not a CSV file in UTF-8 ({error})") from None
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise TriposeError(f"it cannot be read as CSV in UTF-8 ({error})") from None
     levels = next((i + 1 for i, row in enumerate(rows[:5]) if row[0] == "coords"), 0)
     if levels not in (3, 4) or rows[0][0] != "scorer":
         raise TriposeError("no DeepLabCut table: its first rows are scorer, (individuals,) bodyparts and coords")
     start = next((i for i, cell in enumerate(rows[levels - 1]) if cell in _COORDINATES), 1)
+    for number, row in enumerate(rows, start=1):
+        if len(row) != len(rows[0]):
+            raise TriposeError(f"row {number} has {len(row)} cells, but the first one has {len(rows[0])}")
     columns = list(zip(*(row[start:] for row in rows[:levels]), strict=True))
     body = rows[levels:]
-    ragged = next((i for i, row in enumerate(body) if len(row) != start + len(columns)), None)
-    if ragged is not None:
-        raise TriposeError(f"row {ragged + levels + 1} has {len(body[ragged])} cells, expected {start + len(columns)}")
     try:
         values = np.array([[float(cell or "nan") for cell in row[start:]] for row in body])
     except ValueError as error:
@@ -111,7 +111,7 @@ def _table_from_hdf(path: Path) -> Table:
             return _appendable(groups[0]) if "table" in groups[0] else _fixed(groups[0])
     except TriposeError:
         raise
-    except (OSError, KeyError, IndexError, TypeError, ValueError) as error:
+    except (OSError, RuntimeError, KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise TriposeError(f"no HDF5 table of DeepLabCut ({error}); {_AS_CSV}") from None
 
 
@@ -193,6 +193,7 @@ def _text_tuples(pickled: bytes) -> Sequence[Column]:
         raise
     except (ValueError, IndexError, KeyError, AttributeError) as error:
         raise TriposeError(f"the column names cannot be read ({error}); {_AS_CSV}") from None
-    if not isinstance(result, list) or not all(isinstance(c, tuple) and len(c) in (3, 4) for c in result):
+    columns = result if isinstance(result, list) else [None]
+    if not all(isinstance(c, tuple) and len(c) in (3, 4) and all(isinstance(t, str) for t in c) for c in columns):
         raise TriposeError("no DeepLabCut table: a column is not (scorer, body part, coordinate)")
     return result

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,12 +53,9 @@ def people_to_pose(
             f"people have {found} keypoints, but skeleton {skeleton.name!r} has {len(skeleton)}"
             + (f"; is it {likely}?" if likely else "")
         )
-    last = max(frames, default=first)
-    if first < 0 or last - first >= _MOST_FRAMES:
-        raise TriposeError(f"frames {first} to {last} are no frame numbers of one video")
     fitting = {frame: [p for p in people if len(p) == len(skeleton)] for frame, people in frames.items()}
     most = max((len(people) for people in fitting.values()), default=0)
-    data = np.full((last - first + 1, max(most, 1), len(skeleton), 3), np.nan)
+    data = np.full((frame_count(frames, first), max(most, 1), len(skeleton), 3), np.nan)
     for frame, people in fitting.items():
         for i, person in enumerate(people):
             data[frame - first, i] = person
@@ -112,6 +109,18 @@ def skeleton_of(counts: Mapping[int, int]) -> Skeleton:
     raise TriposeError(f"people have {n} keypoints, and no known skeleton has so many: give the skeleton")
 
 
+def frame_count(frames: Collection[int], first: int) -> int:
+    """How many frames lie between the first and the highest number, both included.
+
+    Raises:
+        TriposeError: a number before the first one, or so many that they are something else, say time stamps.
+    """
+    low, high = min(frames, default=first), max(frames, default=first)
+    if low < first or high - first >= _MOST_FRAMES:
+        raise TriposeError(f"{low} to {high} are no frame numbers of one video")
+    return high - first + 1
+
+
 def frame_number(name: str) -> int:
     """The last group of digits in a file name without its suffix.
 
@@ -147,7 +156,7 @@ def triples(values: object, where: str) -> Person:
     """
     try:
         array = np.asarray(values if values is not None else [], dtype=np.float64).ravel()
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise TriposeError(f"{where}: the keypoints are not a list of numbers") from None
     if array.size % 3:
         raise TriposeError(f"{where}: {array.size} numbers are not x, y, score for each keypoint")

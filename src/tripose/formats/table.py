@@ -100,8 +100,8 @@ def metadata(poses: Pose3D) -> dict[str, Any]:
 def columns(poses: Pose3D) -> dict[str, Shaped[np.ndarray, " row"]]:
     """The long table: a row per frame, person and joint, in that order, whether the joint was seen or not.
 
-    ``frame`` counts from 0; ``reprojection_px`` is the mean over views; ``sigma_x_mm`` and so on are standard
-    deviations. The columns are always the same; what the poses do not have is NaN.
+    ``frame`` counts from 0; ``reprojection_px`` is the mean over the views that saw the joint, outliers included;
+    ``sigma_x_mm`` and so on are standard deviations. The columns are always the same; what the poses lack is NaN.
     """
     time, person, joint = shape = poses.confidence.shape
     nothing = np.full(shape, np.nan)
@@ -144,7 +144,7 @@ def _json_array(array: Shaped[np.ndarray, "*axes"] | None) -> str:
     if array is None:
         return "null"
     finite = np.where(np.isfinite(array), array, np.nan).round(4) if array.dtype.kind == "f" else array
-    # Ten times faster than None in an array of objects; in an array of numbers NaN can only be a missing one.
+    # Much faster than an array of objects with None; in an array of numbers NaN is only ever a missing one.
     return json.dumps(finite.tolist(), separators=(",", ":")).replace("NaN", "null")
 
 

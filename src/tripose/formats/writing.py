@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import get_args
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from tripose.cameras import Up
 from tripose.errors import TriposeError
@@ -50,7 +50,7 @@ def only_person(poses: Pose3D, person: str) -> Pose3D:
     """The poses of one person.
 
     Raises:
-        TriposeError: there is no such person; those there are get listed.
+        TriposeError: there is no such person; the known ones are listed.
     """
     if person not in poses.persons:
         raise TriposeError(f"the poses have no person {person!r}; they have {', '.join(poses.persons) or 'nobody'}")
@@ -83,14 +83,11 @@ def turn_up(poses: Pose3D, to_up: Up, world_up: Up | None = None) -> Pose3D:
         raise TriposeError(
             f"the poses do not say which world axis points up, so they cannot be turned to {to_up} up: pass world_up="
         )
-    for axis in (from_up, to_up):
-        if axis not in get_args(Up):
-            raise TriposeError(f"{axis!r} is no axis that can point up; those are {', '.join(get_args(Up))}")
-    order, sign = _turn(from_up, to_up)
     covariance = poses.covariance_mm2
     if covariance is not None:
-        covariance = covariance[..., order, :][..., order] * np.outer(sign, sign)
-    return replace(poses, position_mm=poses.position_mm[..., order] * sign, covariance_mm2=covariance, up=to_up)
+        half = rotate_up(covariance, from_up, to_up).swapaxes(-1, -2)
+        covariance = rotate_up(half, from_up, to_up).swapaxes(-1, -2)
+    return replace(poses, position_mm=rotate_up(poses.position_mm, from_up, to_up), covariance_mm2=covariance, up=to_up)
 
 
 def rotate_up(points: Float[np.ndarray, "*batch 3"], from_up: Up, to_up: Up) -> Float[np.ndarray, "*batch 3"]:
@@ -99,19 +96,19 @@ def rotate_up(points: Float[np.ndarray, "*batch 3"], from_up: Up, to_up: Up) -> 
     Between two positive axes the coordinates move cyclically, as Pose2Sim does: z up to y up is
     ``(x, y, z) -> (y, z, x)``. A negative axis is first turned half around x (around y when it is -x), so -y up
     to y up is OpenCV to OpenGL, ``(x, -y, -z)``. Turning there and back changes nothing.
+
+    Raises:
+        TriposeError: `from_up` or `to_up` is no axis.
     """
-    order, sign = _turn(from_up, to_up)
-    turned: Float[np.ndarray, "*batch 3"] = points[..., order] * sign
+    matrix = _to_z_up(to_up).T @ _to_z_up(from_up)
+    # A signed permutation: indexing, unlike a matrix product, spares the other coordinates when one is NaN.
+    turned: Float[np.ndarray, "*batch 3"] = points[..., np.abs(matrix).argmax(axis=1)] * matrix.sum(axis=1)
     return turned
 
 
-def _turn(from_up: Up, to_up: Up) -> tuple[Int[np.ndarray, " space"], Float[np.ndarray, " space"]]:
-    """Which coordinate goes where and its sign: indexing, unlike a matrix product, is exact and lets NaN alone."""
-    matrix = _to_z_up(to_up).T @ _to_z_up(from_up)
-    return np.abs(matrix).argmax(axis=1), matrix.sum(axis=1)
-
-
 def _to_z_up(up: Up) -> Float[np.ndarray, "3 3"]:
+    if up not in get_args(Up):
+        raise TriposeError(f"{up!r} is no axis that can point up; those are {', '.join(get_args(Up))}")
     axis = "xyz".index(up[-1])
     half_turn = np.ones(3)
     if up.startswith("-"):

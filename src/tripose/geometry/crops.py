@@ -17,9 +17,7 @@ from tripose.cameras import Cameras
 from tripose.lens import to_normalised, to_pixels
 
 
-def square_box(
-    points_px: Float[np.ndarray, "point 2"], scale: float = 1.0
-) -> Float[np.ndarray, "4"]:
+def square_box(points_px: Float[np.ndarray, "point 2"], scale: float = 1.0) -> Float[np.ndarray, 4]:
     """The square around points: left, top, right, bottom.
 
     Args:
@@ -33,7 +31,7 @@ def square_box(
 
 
 def crop_person(
-    image: UInt8[np.ndarray, "height width 3"], camera: Cameras, box_px: Float[np.ndarray, "4"], side_px: int
+    image: UInt8[np.ndarray, "height width 3"], camera: Cameras, box_px: Float[np.ndarray, 4], side_px: int
 ) -> tuple[UInt8[np.ndarray, "side side 3"], Cameras]:
     """Cut a square crop out of a raw frame.
 
@@ -69,9 +67,7 @@ def crop_person(
     return _resample(image, map_x, map_y, 1.0 / scale), view
 
 
-def to_frame(
-    points_px: Float[np.ndarray, "point 2"], view: Cameras, camera: Cameras
-) -> Float[np.ndarray, "point 2"]:
+def to_frame(points_px: Float[np.ndarray, "point 2"], view: Cameras, camera: Cameras) -> Float[np.ndarray, "point 2"]:
     """Move points from a crop to its raw frame, through the lens."""
     points = torch.as_tensor(points_px, dtype=torch.float64)
     ideal = to_pixels(to_normalised(points, view.K[0]), camera.K[0])
@@ -79,9 +75,7 @@ def to_frame(
     return raw
 
 
-def to_crop(
-    points_px: Float[np.ndarray, "point 2"], view: Cameras, camera: Cameras
-) -> Float[np.ndarray, "point 2"]:
+def to_crop(points_px: Float[np.ndarray, "point 2"], view: Cameras, camera: Cameras) -> Float[np.ndarray, "point 2"]:
     """Move points from a raw frame to a crop; NaN stays NaN."""
     points = torch.as_tensor(points_px, dtype=torch.float64)
     ideal = camera.undistort(points[None])[0]
@@ -119,9 +113,7 @@ def _resample(
     bottom -= (bottom - top) % factor
     region = image[top:bottom, left:right]
     if factor > 1:
-        region = cv2.resize(
-            region, ((right - left) // factor, (bottom - top) // factor), interpolation=cv2.INTER_AREA
-        )
+        region = cv2.resize(region, ((right - left) // factor, (bottom - top) // factor), interpolation=cv2.INTER_AREA)
     x = (map_x - left + 0.5) / factor - 0.5
     y = (map_y - top + 0.5) / factor - 0.5
     sampled: UInt8[np.ndarray, "side side 3"] = cv2.remap(region, x, y, cv2.INTER_LINEAR)

@@ -61,14 +61,14 @@ def make_rays(
     centre = cameras.K[..., :2, 2].unsqueeze(-2)
     focal = cameras.K[..., (0, 1), (0, 1)].mean()
     uv = torch.where(seen[..., None], ideal - centre, 0.0) / focal
-    K = torch.cat([torch.cat([cameras.K[..., :2, :2] / focal, torch.zeros_like(centre.mT)], -1), cameras.K[..., 2:, :]], -2)
+    K = torch.cat(
+        [torch.cat([cameras.K[..., :2, :2] / focal, torch.zeros_like(centre.mT)], -1), cameras.K[..., 2:, :]], -2
+    )
     P = K @ torch.cat([cameras.R, cameras.t[..., None] / _MM_PER_M], -1)
     return Rays(uv.mT, P, torch.where(seen, weight.to(torch.float64), 0.0), focal)
 
 
-def dlt(
-    rays: Rays, homogeneous: float = 1.0
-) -> tuple[Float[Tensor, "*batch 3 point"], Bool[Tensor, "*batch point"]]:
+def dlt(rays: Rays, homogeneous: float = 1.0) -> tuple[Float[Tensor, "*batch 3 point"], Bool[Tensor, "*batch point"]]:
     """Solve the weighted DLT of every point.
 
     The textbook answer is the right singular vector of the stacked rows ``w (u P2 - P0)``, ``w (v P2 - P1)``. It
@@ -133,9 +133,7 @@ def solve_normal(
     mean = (a + e + i) / 3
     determined = determinant > _DEGENERATE * mean * mean * mean
     inverse = -1.0 / torch.where(determined, determinant, 1.0)
-    position = torch.stack(
-        [A00 * d + A01 * h + A02 * j, A01 * d + A11 * h + A12 * j, A02 * d + A12 * h + A22 * j], -2
-    )
+    position = torch.stack([A00 * d + A01 * h + A02 * j, A01 * d + A11 * h + A12 * j, A02 * d + A12 * h + A22 * j], -2)
     return position * inverse[..., None, :], determined
 
 

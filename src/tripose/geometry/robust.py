@@ -98,9 +98,7 @@ def best_hypothesis(
     step = max(1, _CHUNK // max(1, pairs * views * rays.uv.shape[:-3].numel()))
     parts = []
     for start in range(0, points, step):
-        chunk = Rays(
-            rays.uv[..., start : start + step], rays.P, rays.weight[..., start : start + step], rays.focal_px
-        )
+        chunk = Rays(rays.uv[..., start : start + step], rays.P, rays.weight[..., start : start + step], rays.focal_px)
         parts.append(_best_of_pairs(chunk, scale, truncated))
     if not parts:
         return rays.uv.new_zeros(*rays.uv.shape[:-3], 3, 0), rays.uv.new_zeros(*rays.uv.shape[:-3], 0).bool()
@@ -156,7 +154,9 @@ def _best_of_pairs(
     return chosen.squeeze(-2), usable.any(-2)
 
 
-def _take_views(per_view: Float[Tensor, "*batch view 10 point"], index: Tensor) -> Float[Tensor, "*batch pair 10 point"]:
+def _take_views(
+    per_view: Float[Tensor, "*batch view 10 point"], index: Tensor
+) -> Float[Tensor, "*batch pair 10 point"]:
     shape = (*index.shape[:-1], per_view.shape[-2], index.shape[-1])
     return per_view.gather(-3, index.unsqueeze(-2).expand(shape))
 

@@ -75,7 +75,7 @@ def triangulate(
         scale_px: size of a usual localisation error; None: 1 % of the image side (`usual_error_px`). An observation
             agrees within three times this size (``ransac``, ``irls``); Cauchy weights have fallen to one half at
             once this size.
-        homogeneous: unit of the homogeneous coordinate in the DLT's norm (``dlt`` only), see `tripose.geometry.dlt.dlt`.
+        homogeneous: unit of the last coordinate in the DLT's norm (``dlt`` only), see `tripose.geometry.dlt.dlt`.
 
     Raises:
         TriposeError: shapes that do not fit the cameras, or an unknown method.
@@ -118,8 +118,10 @@ def _solve(rays: Rays, method: Method, scale: float, homogeneous: float) -> tupl
     if method == "dlt":
         return dlt(rays, homogeneous)
     with torch.no_grad():
-        start, determined = best_hypothesis(rays, 3 * scale, truncated=True) if method == "ransac" else (
-            best_hypothesis(rays, scale, truncated=False)
+        start, determined = (
+            best_hypothesis(rays, 3 * scale, truncated=True)
+            if method == "ransac"
+            else (best_hypothesis(rays, scale, truncated=False))
         )
         if method == "ransac":
             inlier = squared_errors(rays, start) < (3 * scale) ** 2
@@ -181,7 +183,8 @@ def _covariance_mm2(
     noise = (cost + _PRIOR_DEGREES * (scale_px / 3) ** 2) / (freedom + _PRIOR_DEGREES)
     scaled = H * (rays.focal_px**2 / noise)[..., None, None]
     tiny = torch.eye(3, dtype=H.dtype, device=H.device) * 1e-9
-    return torch.linalg.inv(torch.nan_to_num(scaled) + tiny) * 1e6
+    covariance: Tensor = torch.linalg.inv(torch.nan_to_num(scaled) + tiny) * 1e6
+    return covariance
 
 
 def _check(cameras: Cameras, points_px: Tensor, weight: Tensor, method: str, min_views: int) -> None:
@@ -190,7 +193,9 @@ def _check(cameras: Cameras, points_px: Tensor, weight: Tensor, method: str, min
     if points_px.shape[-3] != len(cameras):
         raise TriposeError(f"points_px has {points_px.shape[-3]} views, the rig has {len(cameras)}")
     if weight.shape != points_px.shape[:-1]:
-        raise TriposeError(f"confidence must be {tuple(points_px.shape[:-1])} like points_px, got {tuple(weight.shape)}")
+        raise TriposeError(
+            f"confidence must be {tuple(points_px.shape[:-1])} like points_px, got {tuple(weight.shape)}"
+        )
     if method not in METHODS:
         raise TriposeError(f"no triangulation method is called {method!r}; known are {', '.join(METHODS)}")
     if min_views < 2:

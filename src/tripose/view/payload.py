@@ -52,7 +52,7 @@ def payload(poses: Pose3D, cameras: Cameras | None) -> dict[str, Any]:
         "joints": list(joints),
         "side": [_SIDES.index(side_of_bone(name, name)) for name in joints],
         "bones": [[a, b, _SIDES.index(side_of_bone(joints[a], joints[b]))] for a, b in poses.skeleton.bone_indices],
-        "xyz": [_plain(frame) for frame in turned[::step].reshape(-1, person * joint * 3)],
+        "xyz": [_plain(frame.ravel()) for frame in turned[::step]],
         "hollow": _hollow(poses)[::step],
         "start": int(np.isfinite(turned[::step, ..., 0]).sum((1, 2)).argmax()) if turned.size else 0,
         "scene": _scene(turned),
@@ -107,8 +107,7 @@ def _hollow(poses: Pose3D) -> list[str]:
     if poses.covariance_mm2 is not None:
         variance = np.trace(poses.covariance_mm2, axis1=-2, axis2=-1)
         uncertain |= variance > _UNCERTAIN_MM**2
-    flags = uncertain.reshape(len(uncertain), -1).astype(np.uint8) + ord("0")
-    return [row.tobytes().decode() for row in flags]
+    return ["".join("01"[flag] for flag in frame.ravel().tolist()) for frame in uncertain]
 
 
 def _scene(turned: Float[np.ndarray, "time person joint 3"]) -> dict[str, Any]:

@@ -1,0 +1,218 @@
+"""The command line: one command a verb, each a thin call of the function of the same name."""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from tripose.errors import TriposeError
+
+if TYPE_CHECKING:
+    from tripose.recording import Recording
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Calibrated multi-camera video in, metric 3D human pose out.",
+)
+console = Console()
+# Where messages for people go, so that results on standard output can be piped.
+aside = Console(stderr=True)
+
+Method = Literal["dlt", "ransac", "irls"]
+Unit = Literal["mm", "cm", "m"]
+Up = Literal["x", "y", "z", "-x", "-y", "-z"]
+CalibrationOption = Annotated[Path | None, typer.Option(help="Calibration file, instead of the one in the folder.")]
+KeypointsOption = Annotated[Path | None, typer.Option(help="Folder of 2D keypoints to use instead of the detector.")]
+SkeletonOption = Annotated[str | None, typer.Option(help="Skeleton of the keypoints, e.g. body25b.")]
+UnitOption = Annotated[Unit | None, typer.Option(help="Length unit of the calibration, if not its format's usual one.")]
+
+
+@app.command()
+def demo(out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("out/demo")) -> None:
+    """Bring the sample recording and go from its videos to poses, files, overlays and a report."""
+    from tripose.formats.export import export
+    from tripose.predict import keypoints_of, predict
+    from tripose.recording import Recording
+    from tripose.sample import sample_recording
+    from tripose.summary import summary_tables
+    from tripose.view import overlay, report
+
+    recording = Recording.open(sample_recording())
+    console.print(f"recording {recording.folder}: {len(recording.cameras)} cameras")
+    with _progress(recording.name) as step:
+        poses = predict(recording, out=out, progress=step)
+    for suffix in (".trc", ".c3d", ".csv"):
+        export(poses, out / f"{recording.name}{suffix}")
+    pose2d = keypoints_of(recording, out=out)
+    overlay(poses, recording.cameras, recording.videos, out, pose2d=pose2d)
+    report(poses, out / "report.html", cameras=recording.cameras, title=recording.name)
+    for table in summary_tables(poses):
+        console.print(table)
+    console.print(f"files in {out}: {', '.join(sorted(p.name for p in out.iterdir() if not p.name.startswith('.')))}")
+
+
+@app.command()
+def check(
+    recording: Annotated[Path, typer.Argument(help="Folder of calibration and videos (or 2D keypoints).")],
+    calibration: CalibrationOption = None,
+    keypoints: KeypointsOption = None,
+    skeleton: SkeletonOption = None,
+    unit: UnitOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+) -> None:
+    """Do cameras, videos and keypoints belong together? Exit code 0 = sound, 1 = problems, each with its cause."""
+    from tripose.check import check as look_over
+    from tripose.check import is_sound
+    from tripose.diagnosis import Finding
+
+    try:
+        opened = _open(recording, calibration, keypoints, skeleton, unit)
+        findings = look_over(opened)
+    except TriposeError as error:
+        findings = [Finding("bad", str(error))]
+    if as_json:
+        print(json.dumps({"sound": is_sound(findings), "findings": [f._asdict() for f in findings]}, indent=2))
+    else:
+        styles = {"ok": "[green]ok  [/]", "warn": "[yellow]warn[/]", "bad": "[red]bad [/]"}
+        for finding in findings:
+            console.print(styles[finding.level], end=" ")
+            console.print(finding.text, markup=False, highlight=False, soft_wrap=True)
+    raise typer.Exit(0 if is_sound(findings) else 1)
+
+
+@app.command()
+def predict(
+    recordings: Annotated[list[Path], typer.Argument(help="Folders of calibration and videos (or 2D keypoints).")],
+    method: Annotated[Method, typer.Option(help="How to triangulate.")] = "ransac",
+    min_views: Annotated[int, typer.Option(min=2, help="Smallest number of agreeing views that makes a joint.")] = 2,
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("out"),
+    calibration: CalibrationOption = None,
+    keypoints: KeypointsOption = None,
+    skeleton: SkeletonOption = None,
+    unit: UnitOption = None,
+    shard: Annotated[str | None, typer.Option(help="i/n: only every n-th recording, from the i-th (0-based).")] = None,
+) -> None:
+    """Triangulate the person in each recording; writes NAME.nc. Can be interrupted and repeated."""
+    from tripose.predict import predict as triangulate_recording
+    from tripose.summary import summary_tables
+
+    failed = 0
+    for path in recordings[_shard(shard)]:
+        try:
+            opened = _open(path, calibration, keypoints, skeleton, unit)
+            for said in opened.warnings:
+                _say("warning", said)
+            with _progress(opened.name) as step:
+                poses = triangulate_recording(opened, method=method, min_views=min_views, out=out, progress=step)
+        except TriposeError as error:
+            _say("error", str(error))
+            failed += 1
+            continue
+        for table in summary_tables(poses):
+            console.print(table)
+        console.print(str(out / f"{opened.name}.nc"), highlight=False, soft_wrap=True)
+    if failed:
+        raise typer.Exit(2)
+
+
+@app.command()
+def export(
+    poses: Annotated[Path, typer.Argument(help="Poses, NAME.nc.")],
+    to: Annotated[Path, typer.Option(help="File to write: .trc .c3d .csv .parquet .json .nc")],
+    up: Annotated[Up | None, typer.Option(help="Axis that points up in the file; default y for TRC.")] = None,
+    unit: Annotated[Literal["mm", "m"] | None, typer.Option(help="Length unit of a TRC file (default m).")] = None,
+    person: Annotated[str | None, typer.Option(help="Write only this person.")] = None,
+) -> None:
+    """Write poses for other programs; the suffix says which format."""
+    from tripose.formats.export import export as write
+    from tripose.pose import Pose3D
+
+    for path in write(Pose3D.load(poses), to, up=up, unit=unit, person=person):
+        console.print(str(path), highlight=False, soft_wrap=True)
+
+
+@app.command()
+def view(
+    poses: Annotated[Path, typer.Argument(help="Poses, NAME.nc.")],
+    recording: Annotated[Path | None, typer.Option(help="Recording, for its cameras and videos.")] = None,
+    calibration: CalibrationOption = None,
+    html: Annotated[Path | None, typer.Option(help="Write a report that plays the motion.")] = None,
+    overlay: Annotated[Path | None, typer.Option(help="Folder for videos with the skeleton drawn in.")] = None,
+    rrd: Annotated[Path | None, typer.Option(help="Write a file for the rerun viewer.")] = None,
+) -> None:
+    """Look at poses: a report (default NAME.html), overlay videos, or a rerun file."""
+    from tripose import view as views
+    from tripose.pose import Pose3D
+    from tripose.recording import Recording
+
+    loaded = Pose3D.load(poses)
+    opened = Recording.open(recording, calibration=calibration) if recording else None
+    if overlay:
+        if opened is None:
+            raise TriposeError("--overlay draws into videos: name them by --recording")
+        overlay.mkdir(parents=True, exist_ok=True)
+        for path in views.overlay(loaded, opened.cameras, opened.videos, overlay):
+            console.print(str(path), highlight=False, soft_wrap=True)
+    cameras = opened.cameras if opened else None
+    if rrd:
+        views.write_rrd(loaded, rrd, cameras=cameras)
+        console.print(str(rrd), highlight=False, soft_wrap=True)
+    if html or not (overlay or rrd):
+        target = html or poses.with_suffix(".html")
+        views.report(loaded, target, cameras=cameras, title=poses.stem)
+        console.print(str(target), highlight=False, soft_wrap=True)
+
+
+def _open(
+    path: Path, calibration: Path | None, keypoints: Path | None, skeleton: str | None, unit: Unit | None
+) -> Recording:
+    from tripose.recording import Recording
+
+    return Recording.open(path, calibration=calibration, keypoints=keypoints, skeleton=skeleton, unit=unit)
+
+
+def _shard(said: str | None) -> slice:
+    if said is None:
+        return slice(None)
+    parts = said.split("/")
+    if len(parts) == 2 and all(p.isdigit() for p in parts) and int(parts[0]) < int(parts[1]):
+        return slice(int(parts[0]), None, int(parts[1]))
+    raise TriposeError(f"--shard is {said!r}; expected i/n with 0 <= i < n, for example 0/4")
+
+
+@contextmanager
+def _progress(name: str) -> Iterator[Callable[[int, int | None], None]]:
+    """A progress bar on standard error; hidden when that is not a terminal."""
+    columns = (TextColumn(name), BarColumn(), MofNCompleteColumn(), TextColumn("frames"), TimeRemainingColumn())
+    with Progress(*columns, console=aside, disable=not aside.is_terminal) as bar:
+        task = bar.add_task(name, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _say(level: str, text: str) -> None:
+    aside.print(f"tripose: {level}: {text}", markup=False, highlight=False, soft_wrap=True)
+
+
+def main() -> None:
+    """Entry point: one sentence and exit code 2 for what the user can mend, no traceback."""
+    warnings.showwarning = lambda message, *_args, **_kwargs: _say("warning", str(message))
+    try:
+        app()
+    except TriposeError as error:
+        _say("error", str(error))
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

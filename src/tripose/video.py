@@ -1,0 +1,282 @@
+"""Frames of a video file or of a folder of images, each with its exact place in time.
+
+A frame's index is its place on the clip's regular time grid and comes from timestamps, never from counting, so a
+dropped or damaged frame leaves a gap and does not shift the frames after it. What cannot be read is left out and told
+once, at the end, through `warnings` (`UserWarning` with the file and the number of frames).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from jaxtyping import UInt8
+
+from tripose.errors import TriposeError
+
+if TYPE_CHECKING:
+    from av import Packet
+
+VIDEO_SUFFIXES = frozenset(
+    ".mp4 .mov .m4v .avi .mkv .webm .mpg .mpeg .ts .mts .m2ts .wmv .mxf .3gp .flv .ogv .mjpeg".split()
+)
+IMAGE_SUFFIXES = frozenset(".png .jpg .jpeg .bmp .tif .tiff .webp".split())
+
+DEFAULT_FOLDER_FPS = 30.0
+SCANNED_PACKETS = 500  # enough to tell 29.97 from 30 fps by timestamps alone
+STEPS_BACK_S = (0, 1, 5, 30)  # some containers seek by decoding time and land behind the frame that was asked for
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What is known of a clip before it is read.
+
+    Attributes:
+        path: the file, or the folder of images.
+        size_px: width and height as displayed, that is after the rotation metadata.
+        fps: nominal frames per second, the rate of the time grid; dropped frames do not lower it.
+        n_frames: length of the time grid that the header promises (number of images of a folder); a cut file has
+            fewer frames, and None means that the header does not say.
+        rotation_deg: clockwise rotation (0, 90, 180, 270) that the metadata asks for and `read_frames` applies.
+    """
+
+    path: Path
+    size_px: tuple[int, int]
+    fps: float
+    n_frames: int | None
+    rotation_deg: int
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One frame of a clip.
+
+    Attributes:
+        index: place on the clip's regular time grid, ``round(time_s * fps)``; increases, with gaps.
+        time_s: time since the clip's first frame, from timestamps.
+        image: RGB, upright.
+    """
+
+    index: int
+    time_s: float
+    image: UInt8[np.ndarray, "height width 3"]
+
+
+def probe(path: Path, fps: float | None = None) -> VideoInfo:
+    """Look at a video file or a folder of images without reading it through.
+
+    Args:
+        path: video file, or folder of images named by frame number.
+        fps: rate of a folder of images (default 30); a video file has its own.
+
+    Raises:
+        TriposeError: the path is missing, empty, not a video, or without one image that can be read.
+    """
+    path = Path(path)
+    _check_rate(fps)
+    if path.is_dir():
+        images = _numbered_images(path)
+        first = next((image for image in (_read_image(file) for file in images.values()) if image is not None), None)
+        if first is None:
+            raise TriposeError(f"none of the {len(images)} images in {path} can be read: they are damaged")
+        height, width = first.shape[:2]
+        return VideoInfo(path, (width, height), fps or DEFAULT_FOLDER_FPS, len(images), 0)
+    return _inspect(path)[0]
+
+
+def read_frames(path: Path, *, start: int = 0, fps: float | None = None, rotate_deg: int = 0) -> Iterator[Frame]:
+    """Read the frames of a clip in order, lazily and in constant memory.
+
+    Damaged frames are left out: those that the decoder reports, and those up to the next key frame that are built on
+    them. A `UserWarning` at the end of the clip tells how many frames were lost.
+
+    Args:
+        path: video file, or folder of images named by frame number (a gap in the numbers is a gap in the indices).
+        start: index of the first frame wanted; found exactly, by seeking to a key frame and decoding from there.
+        fps: rate of the grid that `Frame.index` counts on; default is the clip's own (30 for images). Of two frames
+            with the same index the first is kept, so that a lower rate thins the clip out.
+        rotate_deg: clockwise rotation (a multiple of 90) in addition to the one that the metadata asks for.
+
+    Raises:
+        TriposeError: as `probe`, at the call; and an illegal `start`, `fps` or `rotate_deg`.
+    """
+    path = Path(path)
+    _check_rate(fps)
+    if start < 0:
+        raise TriposeError(f"the first frame of {path} cannot be {start}: indices start at 0")
+    if rotate_deg % 90:
+        raise TriposeError(f"{path} cannot be rotated by {rotate_deg} degrees: only by multiples of 90")
+    if path.is_dir():
+        rate = probe(path, fps).fps
+        return _folder_frames(path, start, rate, rotate_deg)
+    info, timeline = _inspect(path)
+    decoded = _decode(info, timeline, start, fps or info.fps)
+    turn = info.rotation_deg + rotate_deg
+    return (Frame(i, time_s, _rotated(frame.to_ndarray(format="rgb24"), turn)) for i, time_s, frame in decoded)
+
+
+def count_frames(path: Path) -> int:
+    """Count the frames that `read_frames` gives, by decoding all of them.
+
+    Raises:
+        TriposeError: as `probe`.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return sum(1 for _ in read_frames(path))
+    info, timeline = _inspect(path)
+    return sum(1 for _ in _decode(info, timeline, 0, info.fps))
+
+
+@contextmanager
+def write_video(
+    path: Path, fps: float, size_px: tuple[int, int]
+) -> Iterator[Callable[[UInt8[np.ndarray, "height width 3"]], None]]:
+    """Write an H.264 file: a context that gives a function which appends one RGB image.
+
+    The file appears under its name only when the context ends without an error. An odd width or height is padded by
+    repeating the last column or row, as yuv420p needs even sizes.
+
+    Args:
+        path: file to write; the suffix names the container (.mp4, .mov, .mkv).
+        fps: frames per second.
+        size_px: width and height of every image.
+
+    Raises:
+        TriposeError: an image of another size.
+    """
+    import av
+
+    path = Path(path)
+    _check_rate(fps)
+    width, height = size_px
+    partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    try:
+        with av.open(str(partial), "w") as container:
+            stream = container.add_stream("libx264", Fraction(fps).limit_denominator(1001), {"preset": "veryfast"})
+            stream.width, stream.height, stream.pix_fmt = width + width % 2, height + height % 2, "yuv420p"
+
+            def append(image: UInt8[np.ndarray, "height width 3"]) -> None:
+                if image.shape != (height, width, 3):
+                    raise TriposeError(f"{path} takes images of {(height, width, 3)}, got one of {image.shape}")
+                even = np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(even, format="rgb24")))
+
+            yield append
+            container.mux(stream.encode())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+# Folders of images
+
+
+def _numbered_images(folder: Path) -> dict[int, Path]:
+    """Images by the last number in their names, ascending."""
+    images: dict[int, Path] = {}
+    for file in sorted(folder.iterdir()):
+        if file.suffix.lower() not in IMAGE_SUFFIXES or file.name.startswith("."):
+            continue
+        numbers = re.findall(r"\d+", file.stem)
+        if not numbers:
+            raise TriposeError(f"{file} has no frame number in its name, so its place in time is unknown")
+        number = int(numbers[-1])
+        if number in images:
+            raise TriposeError(f"{file} and {images[number].name} have the same frame number {number}")
+        images[number] = file
+    if not images:
+        raise TriposeError(f"there are no images in {folder} (looked for {' '.join(sorted(IMAGE_SUFFIXES))})")
+    return dict(sorted(images.items()))
+
+
+def _read_image(file: Path) -> UInt8[np.ndarray, "height width 3"] | None:
+    """RGB, 8 bit, upright by EXIF; None if the file cannot be read."""
+    import cv2
+
+    try:  # bytes, as OpenCV cannot open every path that the system can
+        encoded = np.frombuffer(file.read_bytes(), np.uint8)
+        image = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if len(encoded) else None
+    except (OSError, cv2.error):
+        return None
+    return None if image is None else np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
+
+
+def _folder_frames(folder: Path, start: int, fps: float, rotate_deg: int) -> Iterator[Frame]:
+    images = _numbered_images(folder)
+    first = next(iter(images))
+    wanted = [number for number in images if number - first >= start]
+    lost = 0
+    for number in wanted:
+        image = _read_image(images[number])
+        if image is None:
+            lost += 1
+        else:
+            yield Frame(number - first, (number - first) / fps, _rotated(image, rotate_deg))
+    _tell_lost(folder, lost)
+
+
+# Video files
+
+
+@dataclass(frozen=True)
+class _Timeline:
+    """How the packets of one file lie in time.
+
+    Attributes:
+        first: tick of the first frame.
+        unit_s: length of a tick, seconds.
+        counted: packets carry no presentation time (AVI, raw streams): their ticks are in decoding order, and a frame
+            is placed by counting from its key frame.
+        ticks: tick by byte position; AVI numbers the packets after a damaged one wrongly, but its index is right.
+    """
+
+    first: int
+    unit_s: Fraction
+    counted: bool
+    ticks: dict[int, int]
+
+    def tick(self, packet: Packet) -> int | None:
+        if self.counted:
+            return self.ticks.get(packet.pos, packet.dts)
+        return packet.pts
+
+    def seconds(self, tick: int) -> float:
+        return float((tick - self.first) * self.unit_s)
+
+
+class _Tag(NamedTuple):
+    """What travels with a packet through the decoder to its frame."""
+
+    number: int  # in decoding order
+    gop: int  # key frames so far
+    leading: bool  # shown before the key frame that it follows, so it may be built on the GOP before
+    tick: int | None
+
+
+def _inspect(path: Path) -> tuple[VideoInfo, _Timeline]:
+    with _open(path) as container:
+        stream = container.streams.video[0]
+        packets = [p for p in islice(_packets(container, stream), SCANNED_PACKETS) if p.size and not p.is_discard]
+        counted = container.format.name == "avi" or all(packet.pts is None for packet in packets)
+        ticks = {entry.pos: entry.timestamp for entry in stream.index_entries} if counted else {}
+        timeline = _Timeline(0, stream.time_base or Fraction(1, 1), counted, ticks)
+        known = sorted(tick for tick in map(timeline.tick, packets) if tick is not None)
+        timeline = _Timeline(known[0] if known else 0, timeline.unit_s, counted, ticks)
+        fps = _nominal_fps(stream, np.array([timeline.seconds(tick) for tick in known]))
+        n_frames = _promised_frames(container, stream, fps)
+    with _open(path) as container:
+        frame = next((f for _, _, f in _good_frames(container, _packets(container), timeline, set())), None)
+        if frame is None:
+            raise TriposeError(f"not one frame of {path} can be decoded: the file is damaged or was never finished")
+        rotation = round(-frame.rotation / 90) * 90 % 360  # PyAV counts counter-clockwise
+        size = (frame.height, frame.width) if rotation % 180 else (frame.width, frame.height)
+    return VideoInfo(path, size, fps, n_frames, rotation), timeline
