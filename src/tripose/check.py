@@ -15,7 +15,6 @@ from jaxtyping import Float
 
 from tripose.associate import find_person
 from tripose.cameras import Cameras
-from tripose.detect.movenet import load_multipose, load_thunder
 from tripose.diagnosis import Finding, reprojection_by_camera
 from tripose.errors import TriposeError
 from tripose.geometry.triangulate import triangulate, usual_error_px
@@ -24,7 +23,7 @@ from tripose.pose import Pose2D
 from tripose.predict import read_views
 from tripose.recording import Recording
 from tripose.skeleton import COCO17
-from tripose.track import Detectors, Followed, detect_everybody, follow_images, follow_keypoints
+from tripose.track import Followed, detect_everybody, follow_images, follow_keypoints, open_detectors
 from tripose.video import count_frames
 
 MOMENTS = 8
@@ -151,19 +150,19 @@ def _look(recording: Recording) -> tuple[Pose2D, Pose2D]:
         rig = recording.cameras.select(everybody.views)
         person = follow_keypoints(rig, points, confidence, everybody.fps)
         return everybody, _single(everybody, *person)
-    detectors = Detectors(load_multipose(), load_thunder())
     length = recording.n_frames or min(count_frames(p) for p in recording.videos.values())
     frames = [next(recording.frames(int(s)), None) for s in np.linspace(0, 0.95 * length, min(MOMENTS, length))]
     present = [f for f in frames if f is not None]
     all_points, all_confidence, points, confidence = [], [], [], []
-    for frame in present:
-        found = detect_everybody(frame.images, detectors)
-        all_points.append(found[0])
-        all_confidence.append(found[1])
-        fresh = follow_images(iter([frame]), recording.cameras, detectors, recording.frame_rate, Followed())
-        followed = next(fresh)
-        points.append(followed.points_px)
-        confidence.append(followed.confidence)
+    with open_detectors() as detectors:
+        for frame in present:
+            found = detect_everybody(frame.images, detectors)
+            all_points.append(found[0])
+            all_confidence.append(found[1])
+            fresh = follow_images(iter([frame]), recording.cameras, detectors, recording.frame_rate, Followed())
+            followed = next(fresh)
+            points.append(followed.points_px)
+            confidence.append(followed.confidence)
     people = max((p.shape[1] for p in all_points), default=0)
     shape = (len(present), len(recording.cameras), people, len(COCO17), 2)
     every, score = np.full(shape, np.nan), np.zeros(shape[:-1])

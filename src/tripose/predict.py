@@ -24,7 +24,6 @@ import numpy as np
 from jaxtyping import Float
 
 from tripose import __version__
-from tripose.detect.movenet import load_multipose, load_thunder
 from tripose.errors import TriposeError
 from tripose.formats.keypoints import read_keypoints, read_keypoints_npz, write_keypoints_npz
 from tripose.formats.netcdf import read_netcdf, write_netcdf
@@ -34,7 +33,7 @@ from tripose.lift import check_size, lift
 from tripose.pose import Pose2D, Pose3D
 from tripose.recording import FrameSet, Recording
 from tripose.skeleton import COCO17, skeleton_named
-from tripose.track import Detectors, Followed, FollowedFrame, follow_images, follow_keypoints
+from tripose.track import Followed, FollowedFrame, follow_images, follow_keypoints, open_detectors
 
 PIECE_FRAMES = 250
 """Frames between two saves of an unfinished run."""
@@ -177,12 +176,12 @@ def _follow_in_pieces(recording: Recording, pieces: Path, progress: Progress | N
 def _follow_videos(
     recording: Recording, state: Followed, start: int, progress: Progress | None
 ) -> Iterator[FollowedFrame]:
-    detectors = Detectors(load_multipose(), load_thunder())
-    frames = ahead(recording.frames(start))
-    for frame in follow_images(frames, recording.cameras, detectors, recording.frame_rate, state):
-        if progress is not None:
-            progress(frame.index + 1, recording.n_frames)
-        yield frame
+    with open_detectors() as detectors:
+        frames = ahead(recording.frames(start))
+        for frame in follow_images(frames, recording.cameras, detectors, recording.frame_rate, state):
+            if progress is not None:
+                progress(frame.index + 1, recording.n_frames)
+            yield frame
 
 
 def _batched(frames: Iterator[FollowedFrame]) -> Iterator[list[FollowedFrame]]:

@@ -43,6 +43,7 @@ def example(frames: int = 6, people: int = 1, fps: float = 29.97, **changes: obj
     reprojection = rng.uniform(0, 5, (frames, 2, people, len(COCO17)))
     reprojection[:, 1, :, 0] = np.nan
     reprojection[:, :, :, 1] = np.nan
+    reprojection[1, 1, :, 2] = np.inf  # behind the camera
     poses = Pose3D(
         position_mm=position,
         confidence=np.where(missing, np.nan, rng.random(shape)),
@@ -211,6 +212,8 @@ def test_csv(tmp_path: Path) -> None:
     assert [missing[key] for key in ("x_mm", "y_mm", "z_mm", "confidence", "sigma_x_mm")] == [""] * 5
     assert float(rows[0]["reprojection_px"]) == pytest.approx(poses.reprojection_px[0, 0, 0, 0], abs=1e-4)  # one view
     assert rows[1]["reprojection_px"] == ""  # no view
+    behind = rows[2 * 17 + 2]
+    assert float(behind["reprojection_px"]) == pytest.approx(poses.reprojection_px[1, 0, 0, 2], abs=1e-4)
     assert float(rows[2]["reprojection_px"]) == pytest.approx(poses.reprojection_px[0, :, 0, 2].mean(), abs=1e-4)
 
 

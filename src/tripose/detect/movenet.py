@@ -19,13 +19,13 @@ from torch import Tensor
 from tripose.models.movenet import N_KEYPOINTS, STRIDE, MoveNet
 
 CROP_SIZE_PX = 256
-# A crop is a square with this multiple of the longer side of the box that `detect_people` gives. Chosen of 1.0, 1.1, 1.25
-# and 1.4 by the distance to the reprojected triangulation of four cameras, median (90th percentile): ZJU LightStage 5.8
-# (13.7), 5.6 (13.1), 5.7 (14.4), 6.3 (14.9) px; Pose2Sim's demo 7.5 (16.2), 8.0 (15.8), 8.4 (16.7), 9.1 (19.3) px. The
-# demo's keypoints more than 40 px from OpenPose: 2.1, 1.6, 0.9, 0.9 %. So 1.0 to 1.25 are close, 1.4 is worse.
+# A crop is a square with this multiple of the longer side of the box that `detect_people` gives. Chosen of 1.0, 1.1,
+# 1.25 and 1.4 by the distance to the reprojected triangulation of four cameras, median (90th percentile): ZJU
+# LightStage 5.8 (13.7), 5.6 (13.1), 5.7 (14.4), 6.3 (14.9) px; Pose2Sim's demo 7.5 (16.2), 8.0 (15.8), 8.4 (16.7),
+# 9.1 (19.3) px. The demo's keypoints more than 40 px from OpenPose: 2.1, 1.6, 0.9, 0.9 %.
 BOX_SCALE = 1.1
 MAX_PEOPLE = 6
-# People below this score (probability of the centre times mean probability of the keypoints) are dropped. On 12 frames
+# People below this score (probability of the centre times mean probability of the keypoints) are dropped. In 12 images
 # of three real recordings people had 0.48 to 0.75, and nothing else was above 0.05.
 SCORE_THRESHOLD = 0.2
 # Two detections are one person if their boxes overlap by more than this (intersection over union).

@@ -129,7 +129,8 @@ def _mean_reprojection_px(poses: Pose3D) -> Float[np.ndarray, "time person joint
         return None
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Mean of empty slice")
-        mean: Float[np.ndarray, "time person joint"] = np.nanmean(poses.reprojection_px, axis=1)
+        finite = np.where(np.isfinite(poses.reprojection_px), poses.reprojection_px, np.nan)  # inf: behind the camera
+        mean: Float[np.ndarray, "time person joint"] = np.nanmean(finite, axis=1)
     return mean
 
 

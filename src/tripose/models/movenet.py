@@ -123,13 +123,13 @@ class Encoder(nn.Module):
         self.out_channels.append(1280)
 
     def forward(self, images: Float[Tensor, "batch 3 height width"]) -> list[Tensor]:
-        x = F.relu6(self.stem(images))
+        x = F.relu6(self.stem(images), inplace=True)
         levels = []
         for index, stage in enumerate(self.stages):
             x = stage(x)
             if index in PYRAMID_STAGES:
                 levels.append(x)
-        return [*levels, F.relu6(self.last(x))]
+        return [*levels, F.relu6(self.last(x), inplace=True)]
 
 
 class InvertedResidual(nn.Module):
@@ -144,8 +144,8 @@ class InvertedResidual(nn.Module):
         self.shortcut = stride == 1 and in_channels == out_channels
 
     def forward(self, x: Float[Tensor, "batch channels rows columns"]) -> Tensor:
-        inner = x if self.expand is None else F.relu6(self.expand(x))
-        y: Tensor = self.project(F.relu6(self.depthwise(inner)))
+        inner = x if self.expand is None else F.relu6(self.expand(x), inplace=True)
+        y: Tensor = self.project(F.relu6(self.depthwise(inner), inplace=True))
         return x + y if self.shortcut else y
 
 
@@ -173,11 +173,11 @@ class SeparableConvolution(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
-        self.depthwise = nn.Conv2d(in_channels, in_channels, 3, padding=1, groups=in_channels, bias=False)
-        self.pointwise = nn.Conv2d(in_channels, out_channels, 1)
+        self.depthwise = Convolution(in_channels, in_channels, kernel=3, groups=in_channels, bias=False)
+        self.pointwise = Convolution(in_channels, out_channels, kernel=1)
 
     def forward(self, x: Float[Tensor, "batch channels rows columns"]) -> Tensor:
-        return F.relu(self.pointwise(self.depthwise(x)))
+        return F.relu(self.pointwise(self.depthwise(x)), inplace=True)
 
 
 class Convolution(nn.Conv2d):
@@ -186,11 +186,17 @@ class Convolution(nn.Conv2d):
     The padding is then (left 0, right 1, top 0, bottom 1); PyTorch's (1, 1, 1, 1) would shift the output by a pixel.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, *, kernel: int, stride: int = 1, groups: int = 1) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, *, kernel: int, stride: int = 1, groups: int = 1, bias: bool = True
+    ) -> None:
         padding = kernel // 2 if stride == 1 else 0
-        super().__init__(in_channels, out_channels, kernel, stride, padding, groups=groups)
+        super().__init__(in_channels, out_channels, kernel, stride, padding, groups=groups, bias=bias)
 
     def forward(self, x: Float[Tensor, "batch channels rows columns"]) -> Tensor:
+        if self.kernel_size == (1, 1):
+            # The same numbers as a matrix product: on one CPU thread, torch 2.13 sends 1x1 convolutions of small
+            # batches to a path that makes the whole network 1.8 times slower (111 instead of 61 ms an image).
+            return F.linear(x.permute(0, 2, 3, 1), self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
         return super().forward(F.pad(x, (0, 1, 0, 1)) if self.stride[0] == 2 else x)
 
 
@@ -198,7 +204,7 @@ def head(out_channels: int) -> nn.Sequential:
     """One output: a separable convolution and a linear map in every cell."""
     return nn.Sequential(
         SeparableConvolution(FEATURE_CHANNELS, HEAD_CHANNELS),
-        nn.Conv2d(HEAD_CHANNELS, out_channels, 1),
+        Convolution(HEAD_CHANNELS, out_channels, kernel=1),
     )
 
 
