@@ -60,7 +60,10 @@ def find_person(
     Returns:
         The match, or None when no two views agree.
     """
-    points = torch.as_tensor(points_px, dtype=torch.float64)
+    raw = torch.as_tensor(points_px, dtype=torch.float64)
+    # Once through the lens; everything below happens in ideal pixels.
+    points = cameras.undistort(raw.flatten(1, 2)).reshape(raw.shape)
+    cameras = cameras.undistorted()
     score = torch.where(torch.isfinite(points).all(-1), torch.as_tensor(confidence, dtype=torch.float64), 0.0)
     pairs = _pairs(score)
     if not pairs:
