@@ -45,9 +45,9 @@ def test_left_right_swap_in_one_view_hardly_matters():
         poses = lift(pose2d(observed, cameras.names), cameras, method=method)
         return np.linalg.norm(poses.position_mm[25:36, 0] - truth[25:36], axis=-1)
 
-    # A swap of less than the gate (30 px, 100 mm here) stays in, so the robust error is small, not zero.
+    # A swap of less than the gate (30 px, 100 mm here) cannot be told from noise, so a little stays.
     assert error_mm("ransac").mean() < 0.5 * error_mm("dlt").mean()
-    assert error_mm("ransac").max() < 70
+    assert np.quantile(error_mm("ransac"), 0.95) < 60
 
 
 def test_joint_that_is_nowhere_is_nan_and_the_rest_is_not():

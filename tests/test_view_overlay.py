@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -56,7 +57,7 @@ def side_at(image: np.ndarray, pixel: np.ndarray) -> str:
 
 def test_limbs_are_drawn_where_opencv_projects_them(tmp_path):
     cameras, poses = rig(), still()
-    videos = {name: gray_video(tmp_path / f"{i}.mp4", 20, 25) for i, name in enumerate(("left", BAD))}
+    videos = {name: gray_video(tmp_path / f"{i}.mp4", 20, 25.0) for i, name in enumerate(("left", BAD))}
     written = overlay(poses, cameras, videos, tmp_path / "out")
     assert [p.name for p in written] == ["overlay-left.mp4", "overlay-b_right_b.mp4"]
     for name, path in zip(videos, written, strict=True):
@@ -79,7 +80,7 @@ def test_detections_are_crosses_and_large_videos_shrink(tmp_path):
     points = np.full((20, 1, 1, 17, 2), np.nan)
     points[..., 0, :] = (320.5, 100.5)
     found = Pose2D(points, np.nan_to_num(points[..., 0] * 0 + 1), COCO17, ("front",), 25.0)
-    videos = {"front": gray_video(tmp_path / "a.mp4", 20, 25)}
+    videos = {"front": gray_video(tmp_path / "a.mp4", 20, 25.0)}
     [path] = overlay(
         replace(poses, position_mm=poses.position_mm * np.nan), cameras, videos, tmp_path, pose2d=found, max_side_px=320
     )
@@ -90,23 +91,27 @@ def test_detections_are_crosses_and_large_videos_shrink(tmp_path):
     assert np.mean(yellow[0]) == pytest.approx(50, abs=0.75)
 
 
-def test_poses_of_another_rate_follow_the_time(tmp_path):
+@pytest.mark.parametrize(("video_fps", "written", "stride"), [(50.0, 20, 1), (12.5, 10, 2), (25.1, 20, 1)])
+def test_poses_and_video_of_different_rates_meet_in_time(tmp_path, video_fps, written, stride):
     cameras, poses = rig(), still()
-    videos = {"left": gray_video(tmp_path / "a.mp4", 40, 50)}
-    images = read(overlay(poses, cameras, videos, tmp_path)[0])
+    videos = {"left": gray_video(tmp_path / "a.mp4", round(0.8 * video_fps), video_fps)}
+    [path] = overlay(poses, cameras, videos, tmp_path)
+    images = read(path)
+    assert len(images) == written
     knee = COCO17.index("right_knee")
-    for frame in (2, 16, 24, 37):
-        here, there = (
-            opencv_pixels(cameras, "left", poses.position_mm[t, 0])[knee] for t in (frame // 2, 19 - frame // 2)
-        )
-        assert side_at(images[frame], here) == "right"
-        assert side_at(images[frame], there) == "nothing"
+    for i, image in enumerate(images):
+        before, after = (opencv_pixels(cameras, "left", poses.position_mm[t, 0])[knee] for t in (0, 19))
+        moved = i * stride >= 10
+        assert side_at(image, after if moved else before) == "right"
+        assert side_at(image, before if moved else after) == "nothing"
+    with av.open(str(path)) as container:
+        assert float(container.duration / av.time_base) == pytest.approx(0.8, abs=0.01)
 
 
 def test_no_camera_name_leaves_the_folder(tmp_path):
     names = ("../x", "..", "x", "a/b")
     cameras = rig().rename(names)
-    videos = dict.fromkeys(names, gray_video(tmp_path / "a.mp4", 2, 25))
+    videos = dict.fromkeys(names, gray_video(tmp_path / "a.mp4", 2, 25.0))
     out = tmp_path / "out"
     written = overlay(still(), cameras, videos, out)
     assert len(set(written)) == 4
@@ -115,7 +120,7 @@ def test_no_camera_name_leaves_the_folder(tmp_path):
 
 
 def test_a_video_that_is_not_the_cameras_is_refused(tmp_path):
-    videos = {"front": gray_video(tmp_path / "a.mp4", 2, 25, (480, 640))}
+    videos = {"front": gray_video(tmp_path / "a.mp4", 2, 25.0, (480, 640))}
     with pytest.raises(TriposeError, match=r"a.mp4: the frames are 480x640 px, but camera 'front' .* 640x480"):
         overlay(still(), rig(), videos, tmp_path)
     with pytest.raises(TriposeError, match="no camera named 'top'"):

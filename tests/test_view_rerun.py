@@ -36,7 +36,7 @@ def test_rerun_reads_the_recording_back(tmp_path):
 
 def test_a_missing_folder_or_library_is_named(tmp_path, monkeypatch):
     pytest.importorskip("rerun")
-    with pytest.raises(TriposeError, match=r"the folder .*nowhere does not exist"):
+    with pytest.raises(TriposeError, match=r"cannot be written: there is no folder .*nowhere"):
         write_rrd(walk(3), tmp_path / "nowhere" / "a.rrd")
     monkeypatch.setitem(sys.modules, "rerun", None)
     with pytest.raises(TriposeError, match=r"'rerun-sdk'.*pip install 'tripose\[view\]'"):

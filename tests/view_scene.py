@@ -51,7 +51,7 @@ def _body(joint: str, phase: np.ndarray) -> np.ndarray:
     return at
 
 
-def walk(frames: int = 120, persons: int = 1, fps: float = 60) -> Pose3D:
+def walk(frames: int = 120, persons: int = 1, fps: float = 60.0) -> Pose3D:
     """People of 1.75 m who walk along y and swing arms and legs; gaps, a filled gap, and a bad last camera."""
     random = np.random.default_rng(0)
     time = np.arange(frames) / fps

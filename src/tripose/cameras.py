@@ -171,8 +171,8 @@ class Cameras:
 
     def undistorted(self) -> Cameras:
         """The same rig with ideal pinhole lenses."""
-        pinhole: tuple[Lens, ...] = ("pinhole",) * len(self)
-        return replace(self, distortion=torch.zeros_like(self.distortion), lens=pinhole)
+        pinhole: Lens = "pinhole"
+        return replace(self, distortion=torch.zeros_like(self.distortion), lens=(pinhole,) * len(self))
 
     def crop(self, box_px: Float[Tensor, "*batch view 4"]) -> Cameras:
         """The cameras of image crops.
@@ -236,16 +236,18 @@ class Cameras:
         )
 
     def _through_lens(self, points_px: Tensor, bend: Callable[[Tensor, Tensor, Lens], Tensor]) -> Tensor:
-        if all(lens == "pinhole" for lens in self.lens):
+        """Bend the points of all views that share a lens model together."""
+        models = set(self.lens) - {"pinhole"}
+        if not models:
             return points_px
-        views = []
-        for i, lens in enumerate(self.lens):
-            view = points_px[..., i, :, :]
-            K = self.K[..., i, :, :]
-            if lens != "pinhole":
-                view = to_pixels(bend(to_normalised(view, K), self.distortion[..., i, :], lens), K)
-            views.append(view)
-        return torch.stack(views, -3)
+        result = points_px
+        for lens in sorted(models):
+            index = torch.tensor([i for i, own in enumerate(self.lens) if own == lens], device=points_px.device)
+            K = self.K.index_select(-3, index)
+            points = to_normalised(points_px.index_select(-3, index), K)
+            bent = to_pixels(bend(points, self.distortion.index_select(-2, index), lens), K)
+            result = result.index_copy(-3, index, bent)
+        return result
 
 
 def _float64(value: object) -> Tensor:

@@ -9,21 +9,19 @@ from __future__ import annotations
 
 import os
 import re
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
 
 from tripose.errors import TriposeError
-
-if TYPE_CHECKING:
-    from av import Packet
 
 VIDEO_SUFFIXES = frozenset(
     ".mp4 .mov .m4v .avi .mkv .webm .mpg .mpeg .ts .mts .m2ts .wmv .mxf .3gp .flv .ogv .mjpeg".split()
@@ -31,8 +29,7 @@ VIDEO_SUFFIXES = frozenset(
 IMAGE_SUFFIXES = frozenset(".png .jpg .jpeg .bmp .tif .tiff .webp".split())
 
 DEFAULT_FOLDER_FPS = 30.0
-SCANNED_PACKETS = 500  # enough to tell 29.97 from 30 fps by timestamps alone
-STEPS_BACK_S = (0, 1, 5, 30)  # some containers seek by decoding time and land behind the frame that was asked for
+SCANNED_PACKETS = 200  # enough for the median distance of frames, dropped ones included
 
 
 @dataclass(frozen=True)
@@ -89,7 +86,7 @@ def probe(path: Path, fps: float | None = None) -> VideoInfo:
             raise TriposeError(f"none of the {len(images)} images in {path} can be read: they are damaged")
         height, width = first.shape[:2]
         return VideoInfo(path, (width, height), fps or DEFAULT_FOLDER_FPS, len(images), 0)
-    return _inspect(path)[0]
+    return _inspect(path)
 
 
 def read_frames(path: Path, *, start: int = 0, fps: float | None = None, rotate_deg: int = 0) -> Iterator[Frame]:
@@ -117,10 +114,8 @@ def read_frames(path: Path, *, start: int = 0, fps: float | None = None, rotate_
     if path.is_dir():
         rate = probe(path, fps).fps
         return _folder_frames(path, start, rate, rotate_deg)
-    info, timeline = _inspect(path)
-    decoded = _decode(info, timeline, start, fps or info.fps)
-    turn = info.rotation_deg + rotate_deg
-    return (Frame(i, time_s, _rotated(frame.to_ndarray(format="rgb24"), turn)) for i, time_s, frame in decoded)
+    info = _inspect(path)
+    return _video_frames(info, start, fps or info.fps, info.rotation_deg + rotate_deg)
 
 
 def count_frames(path: Path) -> int:
@@ -132,8 +127,7 @@ def count_frames(path: Path) -> int:
     path = Path(path)
     if path.is_dir():
         return sum(1 for _ in read_frames(path))
-    info, timeline = _inspect(path)
-    return sum(1 for _ in _decode(info, timeline, 0, info.fps))
+    return sum(1 for _ in _decode(path, 0, _inspect(path).fps))
 
 
 @contextmanager
@@ -227,56 +221,129 @@ def _folder_frames(folder: Path, start: int, fps: float, rotate_deg: int) -> Ite
 # Video files
 
 
-@dataclass(frozen=True)
-class _Timeline:
-    """How the packets of one file lie in time.
+@contextmanager
+def _open(path: Path) -> Iterator[Any]:
+    """A container with at least one video stream.
 
-    Attributes:
-        first: tick of the first frame.
-        unit_s: length of a tick, seconds.
-        counted: packets carry no presentation time (AVI, raw streams): their ticks are in decoding order, and a frame
-            is placed by counting from its key frame.
-        ticks: tick by byte position; AVI numbers the packets after a damaged one wrongly, but its index is right.
+    Raises:
+        TriposeError: the path is missing, empty, or no video.
     """
+    import av
 
-    first: int
-    unit_s: Fraction
-    counted: bool
-    ticks: dict[int, int]
-
-    def tick(self, packet: Packet) -> int | None:
-        if self.counted:
-            return self.ticks.get(packet.pos, packet.dts)
-        return packet.pts
-
-    def seconds(self, tick: int) -> float:
-        return float((tick - self.first) * self.unit_s)
-
-
-class _Tag(NamedTuple):
-    """What travels with a packet through the decoder to its frame."""
-
-    number: int  # in decoding order
-    gop: int  # key frames so far
-    leading: bool  # shown before the key frame that it follows, so it may be built on the GOP before
-    tick: int | None
+    if not path.exists():
+        raise TriposeError(f"{path}: there is no such video or image folder")
+    if path.stat().st_size == 0:
+        raise TriposeError(f"{path}: the file is empty")
+    try:
+        container = av.open(str(path))
+    except (av.error.FFmpegError, OSError) as error:
+        raise TriposeError(f"{path}: not a video that can be opened ({error.strerror or error})") from error
+    with container:
+        if not container.streams.video:
+            raise TriposeError(f"{path}: the file has no video stream")
+        yield container
 
 
-def _inspect(path: Path) -> tuple[VideoInfo, _Timeline]:
+def _inspect(path: Path) -> VideoInfo:
+    import av
+
     with _open(path) as container:
         stream = container.streams.video[0]
-        packets = [p for p in islice(_packets(container, stream), SCANNED_PACKETS) if p.size and not p.is_discard]
-        counted = container.format.name == "avi" or all(packet.pts is None for packet in packets)
-        ticks = {entry.pos: entry.timestamp for entry in stream.index_entries} if counted else {}
-        timeline = _Timeline(0, stream.time_base or Fraction(1, 1), counted, ticks)
-        known = sorted(tick for tick in map(timeline.tick, packets) if tick is not None)
-        timeline = _Timeline(known[0] if known else 0, timeline.unit_s, counted, ticks)
-        fps = _nominal_fps(stream, np.array([timeline.seconds(tick) for tick in known]))
-        n_frames = _promised_frames(container, stream, fps)
+        fps = _nominal_fps(stream, container)
+        promised = stream.frames or (
+            round(float(stream.duration * stream.time_base) * fps) if stream.duration else None
+        )
     with _open(path) as container:
-        frame = next((f for _, _, f in _good_frames(container, _packets(container), timeline, set())), None)
+        try:
+            frame = next(iter(container.decode(video=0)), None)
+        except av.error.FFmpegError:
+            frame = None
         if frame is None:
-            raise TriposeError(f"not one frame of {path} can be decoded: the file is damaged or was never finished")
+            raise TriposeError(f"{path}: not one frame can be decoded; the file is damaged or was never finished")
         rotation = round(-frame.rotation / 90) * 90 % 360  # PyAV counts counter-clockwise
         size = (frame.height, frame.width) if rotation % 180 else (frame.width, frame.height)
-    return VideoInfo(path, size, fps, n_frames, rotation), timeline
+    return VideoInfo(path, size, fps, promised, rotation)
+
+
+def _nominal_fps(stream: Any, container: Any) -> float:
+    """The rate of the time grid: the header's, unless the distances between frames say otherwise.
+
+    A recording that dropped frames has a low average rate in its header; its frames still lie on the nominal grid.
+    """
+    ticks = sorted(p.pts for p in islice(container.demux(stream), SCANNED_PACKETS) if p.pts is not None)
+    said = [float(rate) for rate in (stream.average_rate, stream.guessed_rate) if rate]
+    gaps = np.diff(ticks)
+    if not (gaps > 0).any():
+        return said[0] if said else DEFAULT_FOLDER_FPS
+    measured = 1.0 / float(np.median(gaps[gaps > 0]) * stream.time_base)
+    # Within 2 %: coarse clocks (1 ms in Matroska) put frames of 30 fps at 33 or 34 ms.
+    return next((rate for rate in said if abs(rate - measured) < 0.02 * measured), measured)
+
+
+def _video_frames(info: VideoInfo, start: int, fps: float, turn_deg: int) -> Iterator[Frame]:
+    last = -1
+    for index, time_s, frame in _decode(info.path, start, fps):
+        if index > last:
+            last = index
+            yield Frame(index, time_s, _rotated(frame.to_ndarray(format="rgb24"), turn_deg))
+
+
+def _decode(path: Path, start: int, fps: float) -> Iterator[tuple[int, float, Any]]:
+    """Sound frames from index `start` on: (index, time since the clip's first frame in seconds, frame).
+
+    After a decoding error the frames up to the next key frame are built on damaged ones, and are left out with it.
+    """
+    import av
+
+    with _open(path) as container:
+        stream = container.streams.video[0]
+        stream.thread_type = "AUTO"
+        first = _first_tick(path)
+        if start > 0 and first is not None:
+            # One second early: some containers seek by decoding time, which runs ahead of display time.
+            early_s = max(0.0, start / fps - 1.0)
+            container.seek(first + int(early_s / stream.time_base), stream=stream, backward=True)
+        damaged, counted, lost = False, 0, 0
+        for packet in container.demux(stream):
+            try:
+                frames = packet.decode()
+            except av.error.FFmpegError:
+                damaged, lost = True, lost + 1
+                continue
+            for frame in frames:
+                damaged = (damaged or frame.is_corrupt) and not (frame.key_frame and not frame.is_corrupt)
+                timed = frame.pts is not None and first is not None
+                time_s = float((frame.pts - first) * stream.time_base) if timed else counted / fps
+                counted += 1
+                if damaged:
+                    lost += 1
+                elif round(time_s * fps) >= start:
+                    yield round(time_s * fps), time_s, frame
+        _tell_lost(path, lost)
+
+
+def _first_tick(path: Path) -> int | None:
+    """Display time of the first frame, in the stream's ticks; None when packets carry no time."""
+    with _open(path) as container:
+        stream = container.streams.video[0]
+        if stream.start_time is not None:
+            return int(stream.start_time)
+        known = [p.pts for p in islice(container.demux(stream), SCANNED_PACKETS) if p.pts is not None]
+        return min(known, default=None)
+
+
+def _rotated(
+    image: UInt8[np.ndarray, "height width 3"], clockwise_deg: int
+) -> UInt8[np.ndarray, "turned_height turned_width 3"]:
+    quarters = clockwise_deg // 90 % 4
+    return image if quarters == 0 else np.ascontiguousarray(np.rot90(image, -quarters))
+
+
+def _tell_lost(path: Path, lost: int) -> None:
+    if lost:
+        warnings.warn(f"{path}: {lost} frames are damaged and were left out", stacklevel=2)
+
+
+def _check_rate(fps: float | None) -> None:
+    if fps is not None and not (np.isfinite(fps) and fps > 0):
+        raise TriposeError(f"{fps} frames per second: a frame rate must be positive")

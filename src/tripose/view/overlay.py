@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -84,28 +83,26 @@ def _draw_video(
     """Stream one video: decode, shrink, draw, encode; one frame is in memory at a time."""
     import cv2
 
-    from tripose.video import read_frames, write_video
+    from tripose.video import probe, read_frames, write_video
 
-    projected = _project(poses, camera)
-    frames = read_frames(video)
-    first = next(frames, None)
-    if first is None:
-        raise TriposeError(f"{video}: the video holds no frame")
-    height, width = first.image.shape[:2]
+    info = probe(video, poses.fps)
+    width, height = info.size_px
     _check_size(video, camera, width, height)
+    projected = _project(poses, camera)
     scale = min(1.0, max_side_px / max(width, height))
     size = (max(2, round(width * scale / 2) * 2), max(2, round(height * scale / 2) * 2))
     factor = np.array(size) / (width, height)
-    with write_video(path, poses.fps, size) as write:
-        for frame in chain([first], frames):
-            time = round(frame.time_s * poses.fps)
-            if time >= len(projected):
+    # Nearly equal rates (29.97 and 30) belong frame to frame; any other video is read on the time grid of the poses.
+    rate = info.fps if abs(info.fps - poses.fps) < 0.01 * poses.fps else poses.fps
+    with write_video(path, min(rate, info.fps), size) as write:
+        for frame in read_frames(video, fps=rate):
+            if frame.index >= len(projected):
                 break
             image = cv2.resize(frame.image, size, interpolation=cv2.INTER_AREA)
-            if detected is not None and time < len(detected):
-                _draw_detections(image, (detected[time] + 0.5) * factor - 0.5)
-            _draw_people(image, (projected[time] + 0.5) * factor - 0.5, poses)
-            _draw_number(image, time)
+            if detected is not None and frame.index < len(detected):
+                _draw_detections(image, (detected[frame.index] + 0.5) * factor - 0.5)
+            _draw_people(image, (projected[frame.index] + 0.5) * factor - 0.5, poses)
+            _draw_number(image, frame.index)
             write(image)
 
 
@@ -131,7 +128,7 @@ def _draw_people(image: UInt8[np.ndarray, "height width 3"], points: np.ndarray,
     joints, height = poses.skeleton.joints, image.shape[0]
     thick = max(2, round(height / 320))
     usable = _usable(points, image)
-    for person, seen in zip(_fixed(points), usable, strict=True):
+    for person, seen in zip(_fixed(points).tolist(), usable, strict=True):
         bones = [(a, b) for a, b in poses.skeleton.bone_indices if seen[a] and seen[b]]
         # All outlines first: a dark edge around the whole figure is visible on any background.
         for a, b in bones:
@@ -174,10 +171,10 @@ def _fixed(points: np.ndarray) -> np.ndarray:
 def _line(image: np.ndarray, a: Sequence[int], b: Sequence[int], color: tuple[int, int, int], thick: int) -> None:
     import cv2
 
-    cv2.line(image, (int(a[0]), int(a[1])), (int(b[0]), int(b[1])), color, thick, cv2.LINE_AA, _SHIFT)
+    cv2.line(image, a, b, color, thick, cv2.LINE_AA, _SHIFT)
 
 
 def _dot(image: np.ndarray, at: Sequence[int], color: tuple[int, int, int], radius: float) -> None:
     import cv2
 
-    cv2.circle(image, (int(at[0]), int(at[1])), round(radius * (1 << _SHIFT)), color, -1, cv2.LINE_AA, _SHIFT)
+    cv2.circle(image, at, round(radius * (1 << _SHIFT)), color, -1, cv2.LINE_AA, _SHIFT)

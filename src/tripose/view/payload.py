@@ -15,12 +15,11 @@ from tripose.pose import Pose3D, bone_lengths_mm
 
 # About 5.5 characters a coordinate: 6 MB of JSON, 23,000 frames of one person with 17 joints.
 _MAX_COORDINATES = 1_200_000
-# A time plot is at most this many columns wide; more frames are drawn as the minimum and maximum of each column.
+# A time plot is at most this many columns wide; more frames are drawn as the range and median of each column.
 _COLUMNS = 900
 _FRUSTUM_MM = 250.0
 # Joints drawn hollow: fewer than two views (a filled gap), or a standard deviation above this.
 _UNCERTAIN_MM = 50.0
-_LONG_BONES = 4
 _SIDES = ("middle", "left", "right")
 
 # Proper rotations that turn the world's up axis into +z; a reflection would swap left and right.
@@ -135,12 +134,10 @@ def _frustums(cameras: Cameras, turn: Float[np.ndarray, "3 3"]) -> list[dict[str
 
 def _errors(poses: Pose3D, size: int) -> list[dict[str, Any]]:
     """Median reprojection error of each view over time, px."""
-    if poses.reprojection_px is None:
+    if poses.reprojection_px is None or not poses.reprojection_px.size:
         return []
-    time, view = poses.reprojection_px.shape[:2]
-    if not poses.reprojection_px.size:
-        return []
-    median = _median(poses.reprojection_px.reshape(time, view, -1))
+    time, view, person, joint = poses.reprojection_px.shape
+    median = _median(poses.reprojection_px.reshape(time, view, person * joint))
     return [{"name": name, "px": _plain(thin(median[:, i], size), 1)} for i, name in enumerate(poses.views)]
 
 
@@ -167,7 +164,7 @@ def _lengths(poses: Pose3D, person: int, size: int) -> list[dict[str, Any]]:
     limbs = [label for label in LIMBS.values() if label in typical]
     longest = sorted(typical, key=lambda label: -float(np.median(typical[label])))
     plots = []
-    for label in limbs or longest[:_LONG_BONES]:
+    for label in limbs or longest[:4]:
         low, high = np.percentile(typical[label], (2, 98))
         # At least +-12 % of the length, so that the noise of a good recording looks as small as it is.
         center, half = (low + high) / 2, 0.6 * max(high - low, 0.2 * float(np.median(typical[label])))

@@ -39,7 +39,7 @@ function frameScene() {
       camera.xyz.forEach((v, i) => { low[i % 3] = Math.min(low[i % 3], v); high[i % 3] = Math.max(high[i % 3], v); });
   state.target = low.map((v, i) => (v + high[i]) / 2);
   const size = Math.hypot(...low.map((v, i) => high[i] - v));
-  state.distance = Math.max(size, 500) * (state.whole ? 1.35 : 1.45);
+  state.distance = Math.max(size, 500) * (state.whole ? 1.05 : 1.45);
 }
 
 // World mm -> [x px, y px, depth mm], or null behind the eye.
@@ -286,9 +286,10 @@ function redraw() {
 function play(on) {
   state.playing = on && samples > 1;
   $("play").classList.toggle("on", state.playing);
-  let last = performance.now(), position = state.sample;
+  let last = null, position = state.sample;
   const tick = (now) => {
     if (!state.playing) return;
+    last ??= now; // not performance.now(): the first tick may carry an earlier time, and step back
     if (Math.floor(position) !== state.sample) position = state.sample; // somebody moved the frame meanwhile
     position = (position + (((now - last) / 1000) * data.fps * $("speed").value) / data.step) % samples;
     last = now;

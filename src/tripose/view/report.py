@@ -5,13 +5,11 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
 import re
 from collections.abc import Iterable, Mapping
 from html import escape
 from importlib.resources import files
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 
 import numpy as np
 
@@ -29,7 +27,7 @@ from tripose.diagnosis import (
     side_of_bone,
     verdict,
 )
-from tripose.errors import TriposeError
+from tripose.formats.writing import atomic
 from tripose.pose import Pose3D
 from tripose.view.payload import payload, up_axis
 
@@ -54,11 +52,9 @@ def report(
         title: heading; the file's name when empty.
 
     Raises:
-        TriposeError: the folder of `path` does not exist.
+        TriposeError: the file cannot be written.
     """
     path = Path(path)
-    if not path.parent.is_dir():
-        raise TriposeError(f"{path}: the folder {path.parent} does not exist")
     script = _asset("report.js")
     parts = {
         "title": escape(title or path.stem),
@@ -77,7 +73,8 @@ def report(
     }
     # One pass over the template, so that nothing inside a value is ever taken for a placeholder.
     page = re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], _asset("report.html"))
-    _write_at_once(path, page)
+    with atomic(path) as part:
+        part.write_text(page, encoding="utf-8", newline="\n")
 
 
 def _asset(name: str) -> str:
@@ -88,14 +85,6 @@ def _json(value: object) -> str:
     """Compact JSON that cannot end the script element which holds it."""
     text = json.dumps(value, separators=(",", ":"), allow_nan=False)
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
-
-
-def _write_at_once(path: Path, text: str) -> None:
-    with NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, suffix=".html.part", delete=False) as file:
-        file.write(text)
-    part = Path(file.name)
-    part.chmod(0o644)
-    os.replace(part, path)
 
 
 def _facts(poses: Pose3D) -> dict[str, str]:

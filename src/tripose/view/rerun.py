@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,8 @@ import numpy as np
 
 from tripose.cameras import Cameras
 from tripose.diagnosis import side_of_bone
-from tripose.errors import TriposeError, missing_extra
+from tripose.errors import missing_extra
+from tripose.formats.writing import atomic
 from tripose.pose import Pose3D
 from tripose.view.payload import up_axis
 
@@ -28,27 +28,23 @@ def write_rrd(poses: Pose3D, path: Path, *, cameras: Cameras | None = None) -> N
         cameras: the rig, logged as ideal pinholes (rerun knows no lens distortion).
 
     Raises:
-        TriposeError: rerun is not installed, or the folder of `path` does not exist.
+        TriposeError: rerun is not installed, or the file cannot be written.
     """
     try:
         import rerun as rr
     except ImportError:
         raise missing_extra("rerun-sdk", "view") from None
-    path = Path(path)
-    if not path.parent.is_dir():
-        raise TriposeError(f"{path}: the folder {path.parent} does not exist")
-    part = path.with_name(path.name + ".part")
-    recording = rr.RecordingStream("tripose")
-    recording.save(part)
     up = up_axis(poses, cameras) or "z"
     orientation = f"RIGHT_HAND_{up[-1].upper()}_{'DOWN' if up.startswith('-') else 'UP'}"
-    recording.log("world", getattr(rr.ViewCoordinates, orientation), static=True)
-    if cameras is not None:
-        _log_cameras(recording, cameras)
-    for index, person in enumerate(poses.persons):
-        _log_person(recording, poses, index, f"world/{rr.escape_entity_path_part(person)}")
-    recording.disconnect()
-    os.replace(part, path)
+    with atomic(Path(path)) as part:
+        recording = rr.RecordingStream("tripose")
+        recording.save(part)
+        recording.log("world", getattr(rr.ViewCoordinates, orientation), static=True)
+        if cameras is not None:
+            _log_cameras(recording, cameras)
+        for index, person in enumerate(poses.persons):
+            _log_person(recording, poses, index, f"world/{rr.escape_entity_path_part(person)}")
+        recording.disconnect()
 
 
 def _log_cameras(recording: Any, cameras: Cameras) -> None:
