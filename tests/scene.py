@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from view_scene import _body
 
 from tripose.cameras import Cameras
 from tripose.formats.calibration import write_calibration_toml
 from tripose.skeleton import COCO17
+from walkers import _body
 
 FPS = 30.0
 

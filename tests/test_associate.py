@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from scene import observe, ring, walk_mm
 
+from scene import observe, ring, walk_mm
 from tripose.associate import find_person, middle_mm
 from tripose.track import follow_keypoints
 

@@ -26,7 +26,13 @@ def test_equal_names_match_whatever_their_order():
 
 @pytest.mark.parametrize(
     ("camera", "view"),
-    [("cam_01", "cam01"), ("int_cam01_img", "cam01"), ("Cam1", "cam_001"), ("00_03", "hd_00_03"), ("caméra 1", "caméra_1")],
+    [
+        ("cam_01", "cam01"),
+        ("int_cam01_img", "cam01"),
+        ("Cam1", "cam_001"),
+        ("00_03", "hd_00_03"),
+        ("caméra 1", "caméra_1"),
+    ],
 )
 def test_names_match_by_their_words_and_numbers(camera, view):
     assert match_views([camera, "other"], [view, "other"], CALIBRATION)[camera] == view

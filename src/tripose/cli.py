@@ -41,25 +41,16 @@ UnitOption = Annotated[Unit | None, typer.Option(help="Length unit of the calibr
 @app.command()
 def demo(out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("out/demo")) -> None:
     """Bring the sample recording and go from its videos to poses, files, overlays and a report."""
-    from tripose.formats.export import export
-    from tripose.predict import keypoints_of, predict
-    from tripose.recording import Recording
-    from tripose.sample import sample_recording
-    from tripose.summary import summary_tables
-    from tripose.view import overlay, report
+    from tripose.verbs.demo import demo as run
+    from tripose.verbs.summary import summary_tables
 
-    recording = Recording.open(sample_recording())
-    console.print(f"recording {recording.folder}: {len(recording.cameras)} cameras")
-    with _progress(recording.name) as step:
-        poses = predict(recording, out=out, progress=step)
-    for suffix in (".trc", ".c3d", ".csv"):
-        export(poses, out / f"{recording.name}{suffix}")
-    pose2d = keypoints_of(recording, out=out)
-    overlay(poses, recording.cameras, recording.videos, out, pose2d=pose2d)
-    report(poses, out / "report.html", cameras=recording.cameras, title=recording.name)
+    with _progress("balancing") as step:
+        poses = run(out, step)
     for table in summary_tables(poses):
         console.print(table)
-    console.print(f"files in {out}: {', '.join(sorted(p.name for p in out.iterdir() if not p.name.startswith('.')))}")
+    console.print(
+        f"files in {out}: {', '.join(sorted(p.name for p in out.iterdir()))}", highlight=False, soft_wrap=True
+    )
 
 
 @app.command()
@@ -72,9 +63,9 @@ def check(
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
     """Do cameras, videos and keypoints belong together? Exit code 0 = sound, 1 = problems, each with its cause."""
-    from tripose.check import check as look_over
-    from tripose.check import is_sound
     from tripose.diagnosis import Finding
+    from tripose.verbs.check import check as look_over
+    from tripose.verbs.check import is_sound
 
     try:
         opened = _open(recording, calibration, keypoints, skeleton, unit)
@@ -104,8 +95,8 @@ def predict(
     shard: Annotated[str | None, typer.Option(help="i/n: only every n-th recording, from the i-th (0-based).")] = None,
 ) -> None:
     """Triangulate the person in each recording; writes NAME.nc. Can be interrupted and repeated."""
-    from tripose.predict import predict as triangulate_recording
-    from tripose.summary import summary_tables
+    from tripose.verbs.predict import predict as triangulate_recording
+    from tripose.verbs.summary import summary_tables
 
     failed = 0
     for path in recordings[_shard(shard)]:
@@ -151,27 +142,17 @@ def view(
     overlay: Annotated[Path | None, typer.Option(help="Folder for videos with the skeleton drawn in.")] = None,
     rrd: Annotated[Path | None, typer.Option(help="Write a file for the rerun viewer.")] = None,
 ) -> None:
-    """Look at poses: a report (default NAME.html), overlay videos, or a rerun file."""
-    from tripose import view as views
+    """Look at poses: a report (default NAME.html), overlay videos, or a file for rerun."""
     from tripose.pose import Pose3D
     from tripose.recording import Recording
+    from tripose.verbs.view import view as show
 
     loaded = Pose3D.load(poses)
     opened = Recording.open(recording, calibration=calibration) if recording else None
-    if overlay:
-        if opened is None:
-            raise TriposeError("--overlay draws into videos: name them by --recording")
-        overlay.mkdir(parents=True, exist_ok=True)
-        for path in views.overlay(loaded, opened.cameras, opened.videos, overlay):
+    targets = [t for t in (html, overlay, rrd) if t] or [poses.with_suffix(".html")]
+    for target in targets:
+        for path in show(loaded, opened, target):
             console.print(str(path), highlight=False, soft_wrap=True)
-    cameras = opened.cameras if opened else None
-    if rrd:
-        views.write_rrd(loaded, rrd, cameras=cameras)
-        console.print(str(rrd), highlight=False, soft_wrap=True)
-    if html or not (overlay or rrd):
-        target = html or poses.with_suffix(".html")
-        views.report(loaded, target, cameras=cameras, title=poses.stem)
-        console.print(str(target), highlight=False, soft_wrap=True)
 
 
 def _open(

@@ -52,6 +52,8 @@ _CAMERA_RATIO = (1.5, 3.0)
 # Medians of good recordings at 1-2 megapixels are 3-12 px; far more in every camera is a wrong rig, not a bad camera.
 _MEDIAN_PX = (20.0, 60.0)
 _MISSING_SHARE = (0.01, 0.10)
+# Up to 0.1 s interpolation is harmless; in 0.5 s a limb swings there and back.
+_GAP_S = (0.1, 0.5)
 _BONE_SPREAD = (0.05, 0.12)
 # Eyes and ears are a hand's width apart: their relative spread says little about the recording.
 _SHORT_MM = 150.0
@@ -202,7 +204,7 @@ def _gaps(poses: Pose3D) -> list[Finding]:
         f"Frames with a missing joint: {incomplete} of {len(poses.position_mm)}; the longest gap is {who},"
         f" {frames} {'frame' if frames == 1 else 'frames'} ({frames / poses.fps:.2f} s) from frame {first}."
     )
-    return [Finding(_level(frames / poses.fps, (0.1, 0.5)), text)]
+    return [Finding(_level(frames / poses.fps, _GAP_S), text)]
 
 
 def _bones(poses: Pose3D) -> list[Finding]:

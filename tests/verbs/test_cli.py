@@ -7,12 +7,13 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from scene import observe, ring, walk_mm, write_recording
 
+from scene import observe, ring, walk_mm, write_recording
 from tripose.formats.calibration import write_calibration_toml
 from tripose.pose import Pose3D
 
@@ -181,25 +182,28 @@ def test_check_of_a_sound_recording(recording):
     assert "the unit is right" in done.stdout
 
 
-def test_check_names_swapped_cameras(recording):
-    for a, b in (("cam1_json", "cam3_json"),):
-        (recording / "pose" / a).rename(recording / "pose" / "x")
-        (recording / "pose" / b).rename(recording / "pose" / a)
-        (recording / "pose" / "x").rename(recording / "pose" / b)
+@pytest.mark.parametrize("other", ["cam2", "cam3"])
+def test_check_names_swapped_cameras(recording, other):
+    pose = recording / "pose"
+    (pose / "cam1_json").rename(pose / "x")
+    (pose / f"{other}_json").rename(pose / "cam1_json")
+    (pose / "x").rename(pose / f"{other}_json")
     done = tripose("check", recording, "--json")
     assert done.returncode == 1
     bad = [f["text"] for f in findings(done) if f["level"] == "bad"]
-    assert any("'cam1' and 'cam3' are exchanged" in text for text in bad), bad
+    assert any(f"'cam1' and '{other}'" in text and "exchanged" in text for text in bad), bad
 
 
-def test_check_names_the_camera_that_was_moved(tmp_path):
+@pytest.mark.parametrize("degrees", [2, 3, 8])
+def test_check_names_the_camera_that_was_moved(tmp_path, degrees):
     from scipy.spatial.transform import Rotation
 
     cameras = ring(4)
     folder = write_recording(tmp_path / "walk", cameras, observe(cameras, [walk_mm(20)]))
-    turned = cameras.R.clone()
-    turned[2] = turned.new_tensor(Rotation.from_euler("y", 3, degrees=True).as_matrix()) @ turned[2]
-    write_calibration_toml(type(cameras)(**{**cameras.__dict__, "R": turned}), folder / "Calib.toml")
+    turn = cameras.R.new_tensor(Rotation.from_euler("y", degrees, degrees=True).as_matrix())
+    R, t = cameras.R.clone(), cameras.t.clone()
+    R[2], t[2] = turn @ R[2], turn @ t[2]
+    write_calibration_toml(replace(cameras, R=R, t=t), folder / "Calib.toml")
     done = tripose("check", folder, "--json")
     assert done.returncode == 1
     bad = [f["text"] for f in findings(done) if f["level"] == "bad"]
@@ -223,9 +227,7 @@ def test_check_of_a_wrong_unit_and_of_a_broken_calibration(recording):
 
 def test_check_of_two_cameras_at_one_place(tmp_path):
     cameras = ring(2)
-    same = type(cameras)(
-        **{**cameras.__dict__, "R": cameras.R[[0, 0]], "t": cameras.t[[0, 0]]}
-    )
+    same = replace(cameras, R=cameras.R[[0, 0]], t=cameras.t[[0, 0]])
     folder = write_recording(tmp_path / "walk", same, observe(same, [walk_mm(5)]))
     done = tripose("check", folder)
     assert done.returncode == 1

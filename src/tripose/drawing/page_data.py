@@ -1,4 +1,4 @@
-"""The numbers that the page of `tripose.view.report` plays: rounded, thinned out, and turned so that z points up."""
+"""The numbers that the page of `tripose.drawing.page` plays: rounded, thinned out, and turned so that z points up."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def _views(poses: Pose3D, size: int) -> list[list[str]]:
 
 
 def _digits(values: Int[np.ndarray, " time"], size: int) -> str:
-    worst = _columns(values, size, 9).min(1)
+    worst = _columns(values, size, 9.0).min(1)
     return "".join(map(str, worst.tolist()))
 
 

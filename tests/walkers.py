@@ -1,4 +1,4 @@
-"""A synthetic walk, seen by four cameras of which the last is bad; shared by the tests of `tripose.view`."""
+"""A synthetic walk, seen by four cameras of which the last is bad; shared by the tests of `tripose.drawing`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def rig() -> Cameras:
         t.append(-R[-1] @ center)
     K = [[[700, 0, 320], [0, 700, 240], [0, 0, 1]]] * 4
     names = ("front", "left", "back", BAD)
-    return Cameras.build(names, K, R, t, [[640, 480]] * 4, distortion=[[-0.1, 0.02, 0, 0]] * 4, up="z")
+    return Cameras.build(names, K, R, t, [[640, 480]] * 4, distortion=[[-0.1, 0.02, 0.0, 0.0]] * 4, up="z")
 
 
 def _body(joint: str, phase: np.ndarray) -> np.ndarray:

@@ -27,9 +27,9 @@ from tripose.diagnosis import (
     side_of_bone,
     verdict,
 )
+from tripose.drawing.page_data import payload, up_axis
 from tripose.formats.writing import atomic
 from tripose.pose import Pose3D
-from tripose.view.payload import payload, up_axis
 
 _DASH = '<td class="none">&ndash;</td>'
 
@@ -55,11 +55,11 @@ def report(
         TriposeError: the file cannot be written.
     """
     path = Path(path)
-    script = _asset("report.js")
+    script = _asset("page.js")
     parts = {
         "title": escape(title or path.stem),
         "hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        "style": _asset("report.css"),
+        "style": _asset("page.css"),
         "script": script,
         "facts": _definitions(_facts(poses) | dict(summary or {})),
         "verdict": "".join(f'<li class="{f.level}">{escape(f.text)}</li>' for f in verdict(poses)),
@@ -72,13 +72,13 @@ def report(
         "data": _json(payload(poses, cameras)),
     }
     # One pass over the template, so that nothing inside a value is ever taken for a placeholder.
-    page = re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], _asset("report.html"))
+    page = re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], _asset("page.html"))
     with atomic(path) as part:
         part.write_text(page, encoding="utf-8", newline="\n")
 
 
 def _asset(name: str) -> str:
-    return files("tripose.view").joinpath(name).read_text(encoding="utf-8")
+    return files("tripose.drawing").joinpath(name).read_text(encoding="utf-8")
 
 
 def _json(value: object) -> str:

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scene import FPS, observe, ring, walk_mm
 
+from scene import FPS, observe, ring, walk_mm
 from tripose.errors import TriposeError
-from tripose.lift import check_size, leg_bone_mm, lift, up_from_body
+from tripose.lifting import check_size, leg_bone_mm, lift, up_from_body
 from tripose.pose import Pose2D
 from tripose.skeleton import COCO17
 
@@ -86,11 +86,13 @@ def test_one_view_is_refused():
         lift(pose2d(observe(cameras, [truth])[:, :1], ["cam1"]), cameras)
 
 
-@pytest.mark.parametrize(("factor", "advice"), [(1000, "--unit m"), (0.001, "--unit mm"), (100, "--unit m"), (0.01, "--unit cm")])
+@pytest.mark.parametrize(
+    ("factor", "advice"), [(1000, "--unit m"), (0.001, "--unit mm"), (100, "--unit m"), (0.01, "--unit cm")]
+)
 def test_wrong_unit_is_refused_with_the_right_one(factor, advice):
     cameras, truth = ring(4), walk_mm(5)
     poses = lift(pose2d(observe(cameras, [truth]), cameras.names), cameras)
-    assert 380 < leg_bone_mm(poses) < 460
+    assert 380 < leg_bone_mm(poses.position_mm, COCO17) < 460
     check_size(poses, "Calib.toml")
     wrong = replace(poses, position_mm=poses.position_mm / factor)
     with pytest.raises(TriposeError, match=f"Calib.toml.*{advice}$"):

@@ -9,10 +9,10 @@ import numpy as np
 
 from tripose.cameras import Cameras
 from tripose.diagnosis import side_of_bone
+from tripose.drawing.page_data import up_axis
 from tripose.errors import missing_extra
 from tripose.formats.writing import atomic
 from tripose.pose import Pose3D
-from tripose.view.payload import up_axis
 
 _COLORS = {"left": 0x2B6CD4FF, "right": 0xD9622BFF, "middle": 0x9AA0A7FF}
 

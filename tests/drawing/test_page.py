@@ -1,4 +1,4 @@
-"""The page of `tripose.view.report`: its numbers, its safety, and what a browser makes of it."""
+"""The page of `tripose.drawing.page`: its numbers, its safety, and what a browser makes of it."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tripose.drawing import report
+from tripose.drawing.page_data import _TO_Z_UP, payload, thin
 from tripose.errors import TriposeError
 from tripose.pose import Pose3D
 from tripose.skeleton import COCO17, custom
-from tripose.view import report
-from tripose.view.payload import _TO_Z_UP, payload, thin
-from view_scene import BAD, rig, walk
+from walkers import BAD, rig, walk
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")

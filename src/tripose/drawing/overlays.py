@@ -136,7 +136,7 @@ def _draw_people(image: UInt8[np.ndarray, "height width 3"], points: np.ndarray,
         for a, b in bones:
             _line(image, person[a], person[b], _COLORS[side_of_bone(joints[a], joints[b])], thick)
         for j in np.flatnonzero(seen).tolist():
-            _dot(image, person[j], _OUTLINE, thick + 2)
+            _dot(image, person[j], _OUTLINE, thick + 2.0)
             _dot(image, person[j], _COLORS[side_of_bone(joints[j], joints[j])], thick + 0.5)
 
 

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from tripose.cameras import Cameras
+from tripose.drawing import overlay
 from tripose.errors import TriposeError
 from tripose.pose import Pose2D, Pose3D
 from tripose.skeleton import COCO17
-from tripose.view import overlay
-from view_scene import BAD, rig, walk
+from walkers import BAD, rig, walk
 
 
 def gray_video(path: Path, frames: int, fps: float, size_px: tuple[int, int] = (640, 480)) -> Path:

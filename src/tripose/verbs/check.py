@@ -18,12 +18,12 @@ from tripose.cameras import Cameras
 from tripose.diagnosis import Finding, reprojection_by_camera
 from tripose.errors import TriposeError
 from tripose.geometry.triangulate import triangulate, usual_error_px
-from tripose.lift import check_size, leg_bone_mm, lift
+from tripose.lifting import LEG_BONE_MM, check_size, leg_bone_mm, lift
 from tripose.pose import Pose2D
-from tripose.predict import read_views
 from tripose.recording import Recording
 from tripose.skeleton import COCO17
 from tripose.track import Followed, detect_everybody, follow_images, follow_keypoints, open_detectors
+from tripose.verbs.predict import read_views
 from tripose.video import count_frames
 
 MOMENTS = 8
@@ -33,8 +33,8 @@ MOMENTS = 8
 _NARROW = 0.05
 # A camera that sees the person in fewer of the moments than this share of the best camera's is suspicious.
 _FEW = 0.5
-# Swapping two cameras must raise the agreement by this factor to be suggested.
-_SWAP_GAIN = 1.5
+# Above this share of agreeing views nothing is swapped; an exchange must raise it by this factor to be suggested.
+_SATISFIED, _SWAP_GAIN = 0.9, 1.2
 # A camera is called bad when, seen from the others, it is off by this many usual errors, and this much more than they.
 _BAD_USUAL, _BAD_RATIO = 3.0, 3.0
 
@@ -125,7 +125,7 @@ def _people(recording: Recording) -> list[Finding]:
     poses = lift(followed, cameras)
     check_size(poses, str(recording.calibration))
     findings = []
-    length = leg_bone_mm(poses)
+    length = leg_bone_mm(poses.position_mm, poses.skeleton)
     if np.isfinite(length):
         findings.append(Finding("ok", f"thighs and shanks are {length:.0f} mm long in the median: the unit is right"))
     seen = {v: int(np.isfinite(followed.points_px[:, i]).any((1, 2, 3)).sum()) for i, v in enumerate(followed.views)}
@@ -178,33 +178,40 @@ def _single(
     return replace(like, points_px=points_px[:, :, None], confidence=confidence[:, :, None])
 
 
-def _support(cameras: Cameras, everybody: Pose2D) -> float:
-    """Votes of all views for one body, summed over a few moments."""
+def _agreement(cameras: Cameras, everybody: Pose2D) -> float:
+    """Mean share of the views that agree on one body of human size, 0..1, over a few moments."""
     step = max(1, len(everybody.points_px) // MOMENTS)
-    total = 0.0
+    total, bodies = 0.0, []
     for points, confidence in zip(everybody.points_px[::step], everybody.confidence[::step], strict=True):
         match = find_person(cameras, points, confidence)
-        total += match.support if match else 0.0
-    return total
+        if match is not None:
+            total += match.support
+            bodies.append(match.position_mm)
+    if not bodies:
+        return 0.0
+    length_mm = leg_bone_mm(np.stack(bodies)[:, None], everybody.skeleton)
+    human = not np.isfinite(length_mm) or LEG_BONE_MM[0] <= length_mm <= LEG_BONE_MM[1]
+    return total / (len(cameras) * len(everybody.points_px[::step])) if human else 0.0
 
 
 def _swapped(cameras: Cameras, everybody: Pose2D) -> str | None:
-    """Would the views agree much better if two cameras had each other's name?"""
-    now = _support(cameras, everybody)
-    possible = len(cameras) * min(MOMENTS, len(everybody.points_px))
-    if now > 0.5 * possible:
+    """Would the views agree much better, on a body of human size, if two cameras had each other's name?"""
+    now = _agreement(cameras, everybody)
+    if now > _SATISFIED:
         return None
-    best, pair = 0.0, ("", "")
+    swaps = {}
     for a, b in itertools.combinations(cameras.names, 2):
         names = [b if n == a else a if n == b else n for n in cameras.names]
-        better = _support(cameras.select(names).rename(cameras.names), everybody)
-        if better > best:
-            best, pair = better, (a, b)
-    if best < _SWAP_GAIN * now or best < 0.4 * possible:
+        swaps[f"{a!r} and {b!r}"] = _agreement(cameras.select(names).rename(cameras.names), everybody)
+    best = max(swaps.values())
+    if best < max(_SWAP_GAIN * now, 0.5):
         return None
+    # In a symmetric rig several exchanges explain the views equally well.
+    equal = " (or ".join(pair for pair, agreement in swaps.items() if agreement > 0.98 * best)
     return (
-        f"the views agree {best / max(now, 0.01):.1f} times better when {pair[0]!r} and {pair[1]!r} are exchanged: "
-        "two videos (or two cameras of the calibration) have each other's name"
+        f"{100 * now:.0f} % of the views agree on a body of human size, and {100 * best:.0f} % when {equal}"
+        f"{')' if ' (or ' in equal else ''} are exchanged: two videos (or cameras of the calibration) have each "
+        "other's name"
     )
 
 
@@ -214,16 +221,20 @@ def _bad_camera(cameras: Cameras, followed: Pose2D) -> list[Finding]:
         return []
     points = torch.as_tensor(followed.points_px[:, :, 0])
     score = torch.as_tensor(followed.confidence[:, :, 0])
-    findings = []
+    suspects = []
     for i, name in enumerate(cameras.names):
         others = [n for n in cameras.names if n != name]
         keep = [j for j in range(len(cameras)) if j != i]
         rest = triangulate(cameras.select(others), points[:, keep], score[:, keep], method="ransac", min_views=3)
         flat = rest.position_mm.flatten(0, 1)
         projected = cameras.select([name]).project(flat)[0][0].unflatten(0, rest.position_mm.shape[:2])
-        off = (projected - points[:, i]).norm(dim=-1)
-        left_out, among = float(off.nanmedian()), float(rest.reprojection_px.nanmedian())
+        left_out = float((projected - points[:, i]).norm(dim=-1).nanmedian())
+        among = float(rest.reprojection_px.nanmedian())
         if left_out > _BAD_USUAL * usual_error_px(cameras) and left_out > _BAD_RATIO * among:
-            text = f"camera {name!r} is {left_out:.0f} px off from what the others say, who agree within {among:.0f} px"
-            findings.append(Finding("bad", f"{text}: it was moved after calibration, or is out of time"))
-    return findings
+            suspects.append((left_out / among, name, left_out, among))
+    if not suspects:
+        return []
+    # One bad camera makes its neighbours look bad too; the worst is the culprit.
+    _, name, left_out, among = max(suspects)
+    text = f"camera {name!r} is {left_out:.0f} px off from what the others say, who agree within {among:.0f} px"
+    return [Finding("bad", f"{text}: it was moved after calibration, or is out of time")]

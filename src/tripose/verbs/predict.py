@@ -29,7 +29,7 @@ from tripose.formats.keypoints import read_keypoints, read_keypoints_npz, write_
 from tripose.formats.netcdf import read_netcdf, write_netcdf
 from tripose.formats.writing import atomic
 from tripose.geometry.triangulate import Method
-from tripose.lift import check_size, lift
+from tripose.lifting import check_size, lift
 from tripose.pose import Pose2D, Pose3D
 from tripose.recording import FrameSet, Recording
 from tripose.skeleton import COCO17, skeleton_named

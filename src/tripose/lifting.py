@@ -10,11 +10,12 @@ from tripose.cameras import Cameras, Up
 from tripose.errors import TriposeError
 from tripose.geometry.triangulate import Method, Triangulation, triangulate
 from tripose.pose import Pose2D, Pose3D
+from tripose.skeleton import Skeleton
 
 # Frames triangulated at a time; keeps the memory of a long recording constant.
 _CHUNK = 2000
-# Length of an adult's or child's thigh and shank, mm, with room for loose keypoints.
-_LEG_BONE_MM = (150.0, 700.0)
+LEG_BONE_MM = (150.0, 700.0)
+"""Length of a child's or an adult's thigh and shank, with room for loose keypoints."""
 # Factor that would repair the length -> (unit that was assumed, unit that was meant).
 _WRONG_UNIT = {
     1e-3: ("m", "mm"),
@@ -87,10 +88,10 @@ def check_size(poses: Pose3D, where: str) -> None:
     Raises:
         TriposeError: naming the median length and the unit that would fit.
     """
-    length_mm = leg_bone_mm(poses)
-    if not np.isfinite(length_mm) or _LEG_BONE_MM[0] <= length_mm <= _LEG_BONE_MM[1]:
+    length_mm = leg_bone_mm(poses.position_mm, poses.skeleton)
+    if not np.isfinite(length_mm) or LEG_BONE_MM[0] <= length_mm <= LEG_BONE_MM[1]:
         return
-    unit = next((u for f, u in _WRONG_UNIT.items() if _LEG_BONE_MM[0] <= length_mm * f <= _LEG_BONE_MM[1]), None)
+    unit = next((u for f, u in _WRONG_UNIT.items() if LEG_BONE_MM[0] <= length_mm * f <= LEG_BONE_MM[1]), None)
     advice = (
         f"it looks as if the calibration is in {unit[1]} and was read as {unit[0]}: say --unit {unit[1]}"
         if unit
@@ -99,13 +100,13 @@ def check_size(poses: Pose3D, where: str) -> None:
     raise TriposeError(f"{where}: thighs and shanks come out {length_mm:.4g} mm long, which no human's are; {advice}")
 
 
-def leg_bone_mm(poses: Pose3D) -> float:
+def leg_bone_mm(position_mm: Float[np.ndarray, "time person joint 3"], skeleton: Skeleton) -> float:
     """Median length of thighs and shanks, mm; NaN for skeletons without legs."""
     lengths = []
     for side in ("left", "right"):
         for a, b in ((f"{side}_hip", f"{side}_knee"), (f"{side}_knee", f"{side}_ankle")):
-            if a in poses.skeleton.joints and b in poses.skeleton.joints:
-                ends = poses.position_mm[:, :, poses.skeleton.indices([a, b])]
+            if a in skeleton.joints and b in skeleton.joints:
+                ends = position_mm[:, :, skeleton.indices([a, b])]
                 lengths.append(np.linalg.norm(ends[..., 0, :] - ends[..., 1, :], axis=-1).ravel())
     every = np.concatenate(lengths) if lengths else np.empty(0)
     return float(np.median(every[np.isfinite(every)])) if np.isfinite(every).any() else float("nan")

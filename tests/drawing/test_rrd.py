@@ -7,10 +7,10 @@ import sys
 import numpy as np
 import pytest
 
+from tripose.drawing import write_rrd
 from tripose.errors import TriposeError
 from tripose.skeleton import COCO17
-from tripose.view import write_rrd
-from view_scene import rig, walk
+from walkers import rig, walk
 
 
 def test_rerun_reads_the_recording_back(tmp_path):

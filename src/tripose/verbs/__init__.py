@@ -1,0 +1,1 @@
+"""What a user asks for: check, predict, view, demo; one file and one public function each."""
