@@ -250,9 +250,8 @@ def _inspect(path: Path) -> VideoInfo:
     with _open(path) as container:
         stream = container.streams.video[0]
         fps = _nominal_fps(stream, container)
-        promised = stream.frames or (
-            round(float(stream.duration * stream.time_base) * fps) if stream.duration else None
-        )
+        length_s = float(stream.duration * stream.time_base) if stream.duration else (container.duration or 0) / 1e6
+        promised = stream.frames or round(length_s * fps) or None
     with _open(path) as container:
         try:
             frame = next(iter(container.decode(video=0)), None)
@@ -275,9 +274,9 @@ def _nominal_fps(stream: Any, container: Any) -> float:
     gaps = np.diff(ticks)
     if not (gaps > 0).any():
         return said[0] if said else DEFAULT_FOLDER_FPS
-    measured = 1.0 / float(np.median(gaps[gaps > 0]) * stream.time_base)
-    # Within 2 %: coarse clocks (1 ms in Matroska) put frames of 30 fps at 33 or 34 ms.
-    return next((rate for rate in said if abs(rate - measured) < 0.02 * measured), measured)
+    gap_s = float(np.median(gaps[gaps > 0]) * stream.time_base)
+    # Coarse clocks (1 ms in Matroska) put frames of 60 fps at 16 or 17 ms: trust the header within one tick.
+    return next((rate for rate in said if abs(1 / rate - gap_s) <= stream.time_base + 0.01 * gap_s), 1 / gap_s)
 
 
 def _video_frames(info: VideoInfo, start: int, fps: float, turn_deg: int) -> Iterator[Frame]:
@@ -298,38 +297,44 @@ def _decode(path: Path, start: int, fps: float) -> Iterator[tuple[int, float, An
     with _open(path) as container:
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
-        first = _first_tick(path)
+        first = _first_tick(container, path)
         if start > 0 and first is not None:
             # One second early: some containers seek by decoding time, which runs ahead of display time.
             early_s = max(0.0, start / fps - 1.0)
             container.seek(first + int(early_s / stream.time_base), stream=stream, backward=True)
-        damaged, counted, lost = False, 0, 0
+        damaged, counted, lost, index = False, 0, 0, -1
         for packet in container.demux(stream):
             try:
                 frames = packet.decode()
             except av.error.FFmpegError:
-                damaged, lost = True, lost + 1
+                damaged, lost, counted = True, lost + 1, counted + 1
                 continue
             for frame in frames:
-                damaged = (damaged or frame.is_corrupt) and not (frame.key_frame and not frame.is_corrupt)
-                timed = frame.pts is not None and first is not None
-                time_s = float((frame.pts - first) * stream.time_base) if timed else counted / fps
+                damaged = (damaged and not frame.key_frame) or frame.is_corrupt
+                time_s = counted / fps if first is None else float((frame.pts - first) * stream.time_base)
+                index = round(time_s * fps)
                 counted += 1
                 if damaged:
                     lost += 1
-                elif round(time_s * fps) >= start:
-                    yield round(time_s * fps), time_s, frame
+                elif index >= start:
+                    yield index, time_s, frame
+        if index + 1 < stream.frames and lost == 0:
+            warnings.warn(
+                f"{path}: ends after {index + 1} of {stream.frames} frames; the file is cut off", stacklevel=2
+            )
         _tell_lost(path, lost)
 
 
-def _first_tick(path: Path) -> int | None:
-    """Display time of the first frame, in the stream's ticks; None when packets carry no time."""
-    with _open(path) as container:
-        stream = container.streams.video[0]
-        if stream.start_time is not None:
-            return int(stream.start_time)
-        known = [p.pts for p in islice(container.demux(stream), SCANNED_PACKETS) if p.pts is not None]
-        return min(known, default=None)
+def _first_tick(container: Any, path: Path) -> int | None:
+    """Display time of the first frame, in the stream's ticks; None when the file has no display times (AVI)."""
+    stream = container.streams.video[0]
+    if container.format.name == "avi":
+        return None
+    if stream.start_time is not None:
+        return int(stream.start_time)
+    with _open(path) as again:
+        packets = islice(again.demux(again.streams.video[0]), SCANNED_PACKETS)
+        return min((p.pts for p in packets if p.pts is not None), default=None)
 
 
 def _rotated(
@@ -341,7 +346,8 @@ def _rotated(
 
 def _tell_lost(path: Path, lost: int) -> None:
     if lost:
-        warnings.warn(f"{path}: {lost} frames are damaged and were left out", stacklevel=2)
+        frames = "1 frame is damaged and was" if lost == 1 else f"{lost} frames are damaged and were"
+        warnings.warn(f"{path}: {frames} left out", stacklevel=2)
 
 
 def _check_rate(fps: float | None) -> None:
