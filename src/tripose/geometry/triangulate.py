@@ -56,7 +56,7 @@ def triangulate(
     points_px: Float[Tensor, "*batch view joint 2"],
     confidence: Float[Tensor, "*batch view joint"] | None = None,
     *,
-    method: Method = "irls",
+    method: Method = "ransac",
     min_views: int = 2,
     scale_px: float | None = None,
     homogeneous: float = 1.0,
