@@ -199,26 +199,18 @@ def test_sixteen_cameras_with_five_bad_ones(method):
     assert result.n_views.double().mean() == pytest.approx(11, abs=0.3)
 
 
-@pytest.mark.parametrize("method", ["ransac", "irls"])
-def test_two_against_two_is_never_averaged(method):
-    cameras, a, image, weight = scene(4, points=20, noise_px=1)
-    b = a + torch.tensor([600.0, 500.0, 0.0])
-    image[2:] = cameras.project(b)[0][2:]
-    found = triangulate(cameras, image, weight, method=method).position_mm
-    nearest = torch.minimum(distance(found, a), distance(found, b))
-    assert nearest[found.isfinite().all(-1)].max() < 40
-
-
 @pytest.mark.parametrize("method", METHODS)
 def test_strong_distortion_near_the_border_costs_nothing(method):
     cameras = ring(4, distortion=[-0.3, 0.08, 0.001, -0.001], focal_px=600.0)
     random = np.random.default_rng(0)
-    truth = torch.as_tensor(random.uniform([-1800, -1800, 0], [1800, 1800, 2200], (300, 3)))
+    truth = torch.as_tensor(random.uniform([-2500, -2500, 0], [2500, 2500, 2500], (300, 3)))
     image = cameras.project(truth)[0]
-    inside = ((image > 0) & (image < 999)).all(-1).all(0)
-    truth, image = truth[inside], image[:, inside]
-    assert ((image < 120) | (image > 880)).any(-1).any(0).sum() > 20
-    assert distance(triangulate(cameras, image, method=method).position_mm, truth).max() < 1e-3
+    inside = ((image > 0) & (image < 999)).all(-1)
+    image = torch.where(inside[..., None], image, torch.nan)
+    assert ((image < 120) | (image > 880)).any(-1).any(0).sum() > 100
+    found = triangulate(cameras, image, method=method).position_mm
+    assert (found.isfinite().all(-1) == (inside.sum(0) >= 2)).all()
+    assert distance(found, truth).nan_to_num().max() < 1e-3
 
 
 # --- Conventions -----------------------------------------------------------------------------------------------------

@@ -96,6 +96,8 @@ def ransac_point(P, points, weights, scale_px):
         w if w > 0 and reproject(p, X)[1] > 0 and np.sum((reproject(p, X)[0] - point) ** 2) < gate else 0.0
         for p, point, w in zip(P, points, weights, strict=True)
     ]
+    if sum(w > 0 for w in inlier) < 2:
+        return None
     for _ in range(3):
         X = gauss_newton_point(P, points, inlier, X)
     return X

@@ -86,7 +86,8 @@ def triangulate(
     batch, (joints,) = points_px.shape[:-3], points_px.shape[-2:-1]
     scale_px = usual_error_px(cameras) if scale_px is None else scale_px
     if method != "dlt":
-        weight = weight.clamp(min=0).sqrt()
+        positive = weight > 0  # the root of zero has no gradient
+        weight = torch.where(positive, torch.where(positive, weight, 1.0).sqrt(), 0.0)
     with torch.autocast(points_px.device.type, enabled=False):
         if cameras.K.ndim == 3:  # one rig for all: every batch element is just more points, [view, batch * joint]
             points_px, weight = points_px.movedim(-3, 0).flatten(1, -2), weight.movedim(-2, 0).flatten(1)
