@@ -207,7 +207,7 @@ def test_strong_distortion_near_the_border_costs_nothing(method):
     image = cameras.project(truth)[0]
     inside = ((image > 0) & (image < 999)).all(-1)
     image = torch.where(inside[..., None], image, torch.nan)
-    assert ((image < 120) | (image > 880)).any(-1).any(0).sum() > 100
+    assert ((image < 120) | (image > 880)).any(-1).any(0).sum() > 40
     found = triangulate(cameras, image, method=method).position_mm
     assert (found.isfinite().all(-1) == (inside.sum(0) >= 2)).all()
     assert distance(found, truth).nan_to_num().max() < 1e-3

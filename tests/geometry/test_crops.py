@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from scene import ring
+from tripose.geometry.crops import crop_person, square_box, to_crop, to_frame
+
+LENSES = [[], [-0.28, 0.1, 0.001, -0.002]]
+
+
+def frame_with_dot(camera, point_mm, radius_px=6.0):
+    """A black frame with a soft round dot where the camera sees the point."""
+    at = camera.project(torch.as_tensor(point_mm)[None])[0][0, 0].numpy()
+    y, x = np.mgrid[0:1000, 0:1000]
+    dot = np.exp(-((x - at[0]) ** 2 + (y - at[1]) ** 2) / (2 * radius_px**2))
+    return np.repeat((255 * dot).astype(np.uint8)[..., None], 3, -1)
+
+
+def centroid(image):
+    weight = image[..., 0].astype(float)
+    y, x = np.mgrid[0 : image.shape[0], 0 : image.shape[1]]
+    return np.array([(x * weight).sum(), (y * weight).sum()]) / weight.sum()
+
+
+@pytest.mark.parametrize("distortion", LENSES)
+@pytest.mark.parametrize("side", [150.0, 256.0, 600.3, 930.7])
+def test_a_crop_is_a_camera(distortion, side):
+    camera = ring(1, distortion=distortion)
+    random = np.random.default_rng(int(side))
+    for _ in range(3):
+        point = np.array([0, 0, 1000.0]) + random.uniform(-700, 700, 3)
+        at = camera.undistorted().project(torch.as_tensor(point)[None])[0][0, 0].numpy()
+        middle = at + random.uniform(-0.2, 0.2, 2) * side
+        box = np.concatenate([middle - side / 2, middle + side / 2])
+        crop, view = crop_person(frame_with_dot(camera, point, radius_px=max(4, side / 40)), camera, box, 256)
+        seen = view.project(torch.as_tensor(point)[None])[0][0, 0].numpy()
+        # The dot of 8 bits and the lens's local stretch move a centroid by some hundredths of a pixel.
+        np.testing.assert_allclose(centroid(crop), seen, atol=0.08)
+
+
+@pytest.mark.parametrize("distortion", LENSES)
+def test_crop_equals_sampling_every_pixel(distortion):
+    camera = ring(1, distortion=distortion)
+    random = np.random.default_rng(0)
+    frame = cv2.GaussianBlur(random.integers(0, 255, (1000, 1000, 3), np.uint8), (0, 0), 3)
+    crop, view = crop_person(frame, camera, np.array([300.2, 250.7, 420.2, 370.7]), 128)
+    y, x = np.mgrid[0:128, 0:128]
+    raw = to_frame(np.stack([x, y], -1).reshape(-1, 2).astype(float), view, camera).reshape(128, 128, 2)
+    expected = cv2.remap(frame, *np.moveaxis(raw.astype(np.float32), -1, 0), cv2.INTER_LINEAR)
+    assert np.abs(crop.astype(int) - expected.astype(int)).max() <= 3
+
+
+@pytest.mark.parametrize("distortion", LENSES)
+def test_points_go_there_and_back(distortion):
+    camera = ring(1, distortion=distortion)
+    _, view = crop_person(np.zeros((1000, 1000, 3), np.uint8), camera, np.array([200.0, 100.0, 700.0, 600.0]), 256)
+    points = np.random.default_rng(0).uniform(0, 255, (20, 2))
+    points[3] = np.nan
+    np.testing.assert_allclose(to_crop(to_frame(points, view, camera), view, camera), points, atol=1e-5)
+
+
+def test_outside_of_the_frame_is_black():
+    camera = ring(1)
+    frame = np.full((1000, 1000, 3), 200, np.uint8)
+    crop, _ = crop_person(frame, camera, np.array([-200.0, -200.0, 200.0, 200.0]), 64)
+    assert (crop[:30, :30] == 0).all()
+    assert (crop[34:, 34:] == 200).all()
+    crop, _ = crop_person(frame, camera, np.array([2000.0, 2000.0, 2400.0, 2400.0]), 64)
+    assert (crop == 0).all()
+
+
+def test_square_box():
+    points = np.array([[10.0, 20.0], [30.0, 80.0], [np.nan, np.nan]])
+    np.testing.assert_allclose(square_box(points, 1.5), [-25, 5, 65, 95])
+    np.testing.assert_allclose(square_box(np.array([[5.0, 5.0]])), [4.5, 4.5, 5.5, 5.5])
