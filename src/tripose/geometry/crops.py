@@ -104,13 +104,10 @@ def _resample(
 ) -> UInt8[np.ndarray, "side side 3"]:
     """Sample the frame at the mapped positions; when shrinking, average the pixels in between first."""
     factor = max(1, math.floor(shrink))
-    height, width = image.shape[:2]
-    left, top = max(0, math.floor(map_x.min()) - 1), max(0, math.floor(map_y.min()) - 1)
-    right, bottom = min(width, math.ceil(map_x.max()) + 2), min(height, math.ceil(map_y.max()) + 2)
-    if right - left < factor or bottom - top < factor:
+    left, right = _span(map_x, image.shape[1], factor)
+    top, bottom = _span(map_y, image.shape[0], factor)
+    if right <= left or bottom <= top:
         return np.zeros((*map_x.shape, 3), np.uint8)
-    right -= (right - left) % factor
-    bottom -= (bottom - top) % factor
     region = image[top:bottom, left:right]
     if factor > 1:
         region = cv2.resize(region, ((right - left) // factor, (bottom - top) // factor), interpolation=cv2.INTER_AREA)
@@ -118,3 +115,10 @@ def _resample(
     y = (map_y - top + 0.5) / factor - 0.5
     sampled: UInt8[np.ndarray, "side side 3"] = cv2.remap(region, x, y, cv2.INTER_LINEAR)
     return sampled
+
+
+def _span(positions: Float[np.ndarray, "side side"], length: int, factor: int) -> tuple[int, int]:
+    """First and last pixel (exclusive) that the positions need, a whole number of `factor` pixels inside the image."""
+    first = max(0, math.floor(positions.min()) - factor)
+    last = min(length, math.ceil(positions.max()) + 2 * factor)
+    return first, first + (last - first) // factor * factor
