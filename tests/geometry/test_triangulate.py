@@ -9,13 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from reference.triangulate import (
-    dlt_point,
-    dlt_point_torch,
-    irls_point,
-    projection_matrices,
-    ransac_point,
-)
+from reference.triangulate import dlt_point, dlt_point_torch, projection_matrices, triangulate_point
 from scene import ring
 from tripose.cameras import Cameras
 from tripose.errors import TriposeError
@@ -59,9 +53,9 @@ def test_dlt_equals_its_twin(views, homogeneous):
             np.testing.assert_allclose(found[i], 1000 * twin, atol=1e-5)
 
 
-@pytest.mark.parametrize(("method", "twin"), [("ransac", ransac_point), ("irls", irls_point)])
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("views", [2, 3, 4, 6])
-def test_robust_methods_equal_their_twins(method, twin, views):
+def test_everything_equals_the_twins(method, views):
     cameras, _, image, weight = scene(views, points=25)
     image[0, ::3] += 150
     weight[1, 4:6] = 0
@@ -69,11 +63,18 @@ def test_robust_methods_equal_their_twins(method, twin, views):
     P = projection_matrices(cameras.K.numpy(), cameras.R.numpy(), cameras.t.numpy())
     compared = 0
     for i in range(image.shape[1]):
-        slow = twin(P, image[:, i].numpy(), weight[:, i].numpy(), SCALE_PX)
-        if found.position_mm[i].isfinite().all():
-            np.testing.assert_allclose(found.position_mm[i], 1000 * slow, atol=1e-3)
-            compared += 1
-    assert compared >= (25 if views > 3 else 14)
+        slow = triangulate_point(method, P, image[:, i].numpy(), weight[:, i].numpy(), SCALE_PX)
+        assert (slow is None) == bool(found.position_mm[i].isnan().any())
+        if slow is None:
+            continue
+        position, covariance, inlier, errors = slow
+        np.testing.assert_allclose(found.position_mm[i], 1000 * position, atol=1e-3)
+        np.testing.assert_allclose(found.covariance_mm2[i], 1e6 * covariance, rtol=1e-4, atol=1e-6)
+        assert found.inlier[:, i].tolist() == inlier
+        seen = weight[:, i] > 0
+        np.testing.assert_allclose(found.reprojection_px[seen, i], np.array(errors)[seen], atol=1e-3)
+        compared += 1
+    assert compared >= (23 if views > 3 else 14)
 
 
 def test_dlt_gradients_equal_those_of_the_svd():

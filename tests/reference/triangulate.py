@@ -117,6 +117,39 @@ def irls_point(P, points, weights, scale_px, iterations=8):
     return X
 
 
+def triangulate_point(method, P, points, weights, scale_px, homogeneous=1.0):
+    """All that `tripose.triangulate` says of one point: position (m), covariance (m^2), inliers, errors (px).
+
+    None where fewer than two views agree.
+    """
+    roots = [math.sqrt(w) if method != "dlt" else w for w in weights]
+    if method == "dlt":
+        X = dlt_point(P, points, weights, homogeneous)
+    else:
+        X = {"ransac": ransac_point, "irls": irls_point}[method](P, points, weights, scale_px)
+    if X is None:
+        return None
+    errors, inlier = [], []
+    for p, point, w in zip(P, points, weights, strict=True):
+        projected, depth = reproject(p, X)
+        errors.append(float(np.linalg.norm(projected - point)) if depth > 0 else math.inf)
+        inlier.append(w > 0 and errors[-1] < (math.inf if method == "dlt" else 3 * scale_px))
+    if sum(inlier) < 2:
+        return None
+    squared = np.array([r * r if good else 0.0 for r, good in zip(roots, inlier, strict=True)])
+    relative = squared / squared[squared > 0].mean()
+    H, cost = np.zeros((3, 3)), 0.0
+    for p, w, error in zip(P, relative, errors, strict=True):
+        if w > 0:
+            step = 1e-6
+            J = np.stack([(reproject(p, X + d)[0] - reproject(p, X - d)[0]) / (2 * step) for d in step * np.eye(3)], 1)
+            H += w * J.T @ J
+            cost += w * error**2
+    freedom = max(0, 2 * sum(inlier) - 3)
+    variance = (cost + 4 * (scale_px / 3) ** 2) / (freedom + 4)
+    return X, variance * np.linalg.inv(H), inlier, errors
+
+
 def distort_point(x, y, d):
     """OpenCV's lens without tilt, typed out: k1 k2 p1 p2 k3 k4 k5 k6 s1 s2 s3 s4."""
     k1, k2, p1, p2, k3, k4, k5, k6, s1, s2, s3, s4 = (list(d) + [0.0] * 12)[:12]

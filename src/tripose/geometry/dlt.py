@@ -19,6 +19,8 @@ _MM_PER_M = 1000.0
 # Smallest determinant of the normal matrix, relative to its mean eigenvalue cubed, that counts as three-dimensional
 # information. Two rays that enclose 0.1 degrees are at 8e-7; identical cameras at 1e-17 (float64 rounding).
 _DEGENERATE = 1e-11
+# Steps from the inhomogeneous to the homogeneous solution: two leave 5e-3 mm at 40 px noise, three 7e-9.
+_QUOTIENT_STEPS = 3
 # Upper triangle of a symmetric 4x4 matrix, row by row.
 _UPPER = ((0, 0), (0, 1), (0, 2), (0, 3), (1, 1), (1, 2), (1, 3), (2, 2), (2, 3), (3, 3))
 
@@ -84,16 +86,13 @@ def dlt(rays: Rays, homogeneous: float = 1.0) -> tuple[Float[Tensor, "*batch 3 p
     Returns:
         Positions in metres, and whether they are determined; undetermined ones are finite but meaningless.
     """
-    gram = gram_matrix(rays)
+    gram = gram_matrix(rays.P, rays.uv, rays.weight * rays.weight)
     position, determined = solve_normal(gram)
     if homogeneous:
         stretch = homogeneous**2
-        for _ in range(3):
-            residual = _quadratic_form(gram, position)
-            quotient = residual / (1.0 + stretch * (position * position).sum(-2))
-            shifted = gram.clone()
-            shifted[..., (0, 4, 7), :] = gram[..., (0, 4, 7), :] - (quotient * stretch)[..., None, :]
-            position, still = solve_normal(shifted)
+        for _ in range(_QUOTIENT_STEPS):
+            quotient = _quadratic_form(gram, position) / (1.0 + stretch * (position * position).sum(-2))
+            position, still = solve_normal(gram, shift=quotient * stretch)
             determined = determined & still
     return position, determined
 
@@ -106,35 +105,52 @@ def gram_basis(P: Float[Tensor, "*batch view 3 4"]) -> Float[Tensor, "*batch vie
     return torch.stack([symmetric[..., i, j] for i, j in _UPPER], -1)
 
 
-def gram_features(rays: Rays) -> Float[Tensor, "*batch view 4 point"]:
+def gram_features(
+    uv: Float[Tensor, "*batch view 2 point"], squared_weight: Float[Tensor, "*batch view point"]
+) -> Float[Tensor, "*batch view 4 point"]:
     """The weighted monomials ``w^2 (u^2 + v^2, u, v, 1)`` that `gram_basis` multiplies."""
-    squared = (rays.uv * rays.uv).sum(-2, keepdim=True)
-    return torch.cat([squared, rays.uv, torch.ones_like(squared)], -2) * (rays.weight * rays.weight).unsqueeze(-2)
+    both = uv * squared_weight.unsqueeze(-2)
+    return torch.cat([(both * uv).sum(-2, keepdim=True), both, squared_weight.unsqueeze(-2)], -2)
 
 
-def gram_matrix(rays: Rays) -> Float[Tensor, "*batch 10 point"]:
-    """Upper triangles of the 4x4 normal matrices of all points, by one matrix product."""
-    return gram_basis(rays.P).flatten(-3, -2).mT @ gram_features(rays).flatten(-3, -2)
+def gram_matrix(
+    P: Float[Tensor, "*batch view 3 4"],
+    uv: Float[Tensor, "*batch view 2 point"],
+    squared_weight: Float[Tensor, "*batch view point"],
+) -> Float[Tensor, "*batch 10 point"]:
+    """Upper triangles of the 4x4 normal matrices ``[[H, g], [g^T, c]]`` of all points, by one matrix product."""
+    return gram_basis(P).flatten(-3, -2).mT @ gram_features(uv, squared_weight).flatten(-3, -2)
 
 
 def solve_normal(
-    gram: Float[Tensor, "*batch 10 point"],
+    gram: Float[Tensor, "*batch 10 point"], shift: Float[Tensor, "*batch point"] | float = 0.0
 ) -> tuple[Float[Tensor, "*batch 3 point"], Bool[Tensor, "*batch point"]]:
-    """Solve ``H X = -g`` by the adjugate of ``H``, where ``gram`` holds ``[[H, g], [g^T, c]]``.
+    """Solve ``(H - shift I) X = -g`` by the adjugate, where ``gram`` holds ``[[H, g], [g^T, c]]``.
 
     Returns:
         The solution, and whether ``H`` has three dimensions of information; where it has not, the solution is finite
         with finite gradients, but meaningless.
     """
-    a, b, c, d, e, f, h, i, j, _ = gram.unbind(-2)
+    inverse, determined = inverse_normal(gram, shift)
+    A00, A01, A02, A11, A12, A22 = inverse.unbind(-2)
+    d, h, j = gram[..., 3, :], gram[..., 6, :], gram[..., 8, :]
+    position = torch.stack([A00 * d + A01 * h + A02 * j, A01 * d + A11 * h + A12 * j, A02 * d + A12 * h + A22 * j], -2)
+    return -position, determined
+
+
+def inverse_normal(
+    gram: Float[Tensor, "*batch 10 point"], shift: Float[Tensor, "*batch point"] | float = 0.0
+) -> tuple[Float[Tensor, "*batch 6 point"], Bool[Tensor, "*batch point"]]:
+    """Upper triangle of ``(H - shift I)^-1`` by the adjugate, and whether it is regular; finite everywhere."""
+    a, b, c, _, e, f, _, i, _, _ = gram.unbind(-2)
+    a, e, i = a - shift, e - shift, i - shift
     A00, A01, A02 = e * i - f * f, c * f - b * i, b * f - c * e
     A11, A12, A22 = a * i - c * c, b * c - a * f, a * e - b * b
     determinant = a * A00 + b * A01 + c * A02
     mean = (a + e + i) / 3
     determined = determinant > _DEGENERATE * mean * mean * mean
-    inverse = -1.0 / torch.where(determined, determinant, 1.0)
-    position = torch.stack([A00 * d + A01 * h + A02 * j, A01 * d + A11 * h + A12 * j, A02 * d + A12 * h + A22 * j], -2)
-    return position * inverse[..., None, :], determined
+    inverse = 1.0 / torch.where(determined, determinant, 1.0)
+    return torch.stack([A00, A01, A02, A11, A12, A22], -2) * inverse.unsqueeze(-2), determined
 
 
 def _quadratic_form(gram: Tensor, position: Tensor) -> Float[Tensor, "*batch point"]:

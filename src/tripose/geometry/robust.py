@@ -13,10 +13,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from tripose.geometry.dlt import Rays, gram_basis, gram_features, solve_normal
+from tripose.geometry.dlt import Rays, gram_basis, gram_features, gram_matrix, solve_normal
 
-# Hypotheses x views x points held at a time; 8 bytes each, about ten arrays of this size live together.
-_CHUNK = 1_500_000
+# Hypotheses x views x points looked at together: about ten arrays of this size (8 bytes each) stay in the cache.
+_CHUNK = 100_000
 # Views whose pairs propose a position: 66 pairs. Five bad views among twelve leave 21 good pairs.
 _MOST_PROPOSERS = 12
 # A point nearer to a camera plane than this (metres) is not seen by that camera.
@@ -55,24 +55,31 @@ def gauss_newton(
         weight: weight of each squared residual.
 
     Returns:
-        The new position (unchanged where the system is singular), and the normal equations ``[[H, g], [g^T, 0]]`` as
+        The new position (unchanged where the system is singular), and the normal equations ``[[H, g], [g^T, *]]`` as
         upper triangles; ``H`` is the Hessian of half the cost, the inverse of the covariance up to the noise.
     """
     difference, depth = residuals(rays, position)
     in_front = depth > _NEAREST_M
-    inverse_depth = torch.where(in_front, 1.0 / torch.where(in_front, depth, 1.0), 0.0)
-    image = difference + rays.uv
-    c = rays.P[..., 2, :3]
-    # Jacobian of the image point: (row - image coordinate * depth row) / depth, [view, 3, point] for each coordinate.
-    Ju = (rays.P[..., 0, :3, None] - image[..., 0, None, :] * c[..., None]) * inverse_depth[..., None, :]
-    Jv = (rays.P[..., 1, :3, None] - image[..., 1, None, :] * c[..., None]) * inverse_depth[..., None, :]
-    J = torch.cat([Ju, Jv], -3)
-    weights = torch.cat([weight * in_front] * 2, -2)
-    weighted = J * weights[..., None, :]
-    stacked = torch.cat([difference[..., 0, :], difference[..., 1, :]], -2)
-    h = [(weighted[..., i, :] * J[..., j, :]).sum(-2) for i, j in ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))]
-    g = [(weighted[..., i, :] * stacked).sum(-2) for i in range(3)]
-    normal = torch.stack([h[0], h[1], h[2], g[0], h[3], h[4], g[1], h[5], g[2], torch.zeros_like(g[0])], -2)
+    inverse = torch.where(in_front, 1.0 / torch.where(in_front, depth, 1.0), 0.0)
+    # The Jacobian of an image coordinate is (row - coordinate * depth row) / depth: a row of the DLT at the projected
+    # point, divided by the depth. So the Hessian is a normal matrix of the DLT, and the gradient is linear alike.
+    projected = difference + rays.uv
+    normal = gram_matrix(rays.P, projected, weight * inverse * inverse)
+    pull = difference * (weight * inverse).unsqueeze(-2)
+    pull = torch.cat([pull, -(pull * projected).sum(-2, keepdim=True)], -2)
+    g = rays.P[..., :3].flatten(-3, -2).mT @ pull.flatten(-3, -2)
+    normal = torch.cat(
+        [
+            normal[..., :3, :],
+            g[..., :1, :],
+            normal[..., 4:6, :],
+            g[..., 1:2, :],
+            normal[..., 7:8, :],
+            g[..., 2:, :],
+            normal[..., 9:, :],
+        ],
+        -2,
+    )
     step, determined = solve_normal(normal)
     return position + torch.where(determined[..., None, :], step, 0.0), normal
 
@@ -130,7 +137,7 @@ def _best_of_pairs(
     proposers = rays.weight.argsort(dim=-2, descending=True, stable=True)[..., :_MOST_PROPOSERS, :]
     pairs = torch.combinations(torch.arange(proposers.shape[-2], device=rays.uv.device))
     first, second = proposers[..., pairs[:, 0], :], proposers[..., pairs[:, 1], :]
-    per_view = gram_basis(rays.P).mT @ gram_features(Rays(rays.uv, rays.P, seen.to(rays.uv), rays.focal_px))
+    per_view = gram_basis(rays.P).mT @ gram_features(rays.uv, seen.to(rays.uv))
     gram = _take_views(per_view, first) + _take_views(per_view, second)
     position, determined = solve_normal(gram.movedim(-3, -2).flatten(-2))
 

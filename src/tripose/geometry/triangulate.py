@@ -22,7 +22,7 @@ from torch import Tensor
 
 from tripose.cameras import Cameras
 from tripose.errors import TriposeError
-from tripose.geometry.dlt import Rays, dlt, make_rays
+from tripose.geometry.dlt import Rays, dlt, inverse_normal, make_rays
 from tripose.geometry.robust import best_hypothesis, cauchy_refine, gauss_newton, squared_errors
 
 Method = Literal["dlt", "ransac", "irls"]
@@ -177,15 +177,12 @@ def _covariance_mm2(
     mean_weight = squared.sum(-2) / (squared > 0).sum(-2).clamp(min=1)
     relative = squared / torch.where(mean_weight > 0, mean_weight, 1.0)[..., None, :]
     _, normal = gauss_newton(rays, position, relative)
-    a, b, c, _, e, f, _, i, _, _ = normal.unbind(-2)
-    H = torch.stack([a, b, c, b, e, f, c, f, i], -1).unflatten(-1, (3, 3))
     freedom = (2 * (squared > 0).sum(-2) - 3).clamp(min=0)
     cost = (relative * torch.where(squared > 0, error_px, 0.0).square()).sum(-2)
-    noise = (cost + _PRIOR_DEGREES * (scale_px / 3) ** 2) / (freedom + _PRIOR_DEGREES)
-    scaled = H * (rays.focal_px**2 / noise)[..., None, None]
-    tiny = torch.eye(3, dtype=H.dtype, device=H.device) * 1e-9
-    covariance: Tensor = torch.linalg.inv(torch.nan_to_num(scaled) + tiny) * 1e6
-    return covariance
+    noise_px = (cost + _PRIOR_DEGREES * (scale_px / 3) ** 2) / (freedom + _PRIOR_DEGREES)
+    inverse, _ = inverse_normal(normal)
+    scaled = inverse * (noise_px * (1000.0 / rays.focal_px) ** 2)[..., None, :]
+    return scaled[..., (0, 1, 2, 1, 3, 4, 2, 4, 5), :].mT.unflatten(-1, (3, 3))
 
 
 def _check(cameras: Cameras, points_px: Tensor, weight: Tensor, method: str, min_views: int) -> None:

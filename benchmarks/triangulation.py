@@ -1,0 +1,130 @@
+"""How fast is triangulation? Ratios against the slow twins of the tests, same inputs, one run.
+
+    python benchmarks/triangulation.py [--json FILE]
+
+Position, covariance, inliers and reprojection errors, on one thread. The twins take one point after another, so they
+run on the first points only and their time is scaled up. Where ``aniposelib-pytorch`` is installed it is shown beside,
+on the same points.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+from reference.triangulate import projection_matrices, triangulate_point
+from scene import ring
+from tripose.cameras import Cameras
+from tripose.geometry.triangulate import METHODS, triangulate
+
+TWIN_POINTS = 300
+
+
+def seconds(call: Callable[[], object], repeats: int = 7) -> float:
+    """Best wall time of several calls after a first one."""
+    call()
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def scene(views: int, points: int, bad_views: int, bad_share: float) -> tuple[Cameras, torch.Tensor, torch.Tensor]:
+    """A ring with 2 px noise; a share of the points has some views off by 40 to 300 px."""
+    random = np.random.default_rng(0)
+    cameras = ring(views)
+    truth = torch.as_tensor(random.uniform([-800, -800, 0], [800, 800, 1800], (points, 3)))
+    image = cameras.project(truth)[0].numpy()
+    image += random.normal(0, 2, image.shape)
+    for i in range(int(bad_share * points)):
+        angle = random.uniform(0, 2 * np.pi, bad_views)
+        shift = random.uniform(40, 300, bad_views)[:, None] * np.stack([np.cos(angle), np.sin(angle)], -1)
+        image[random.choice(views, bad_views, replace=False), i] += shift
+    return cameras, truth, torch.as_tensor(image)
+
+
+def against_twins() -> list[dict[str, object]]:
+    rows = []
+    for method in METHODS:
+        cameras, _, image = scene(4, 10_000, 1, 0.0 if method == "dlt" else 0.3)
+        P = projection_matrices(cameras.K.numpy(), cameras.R.numpy(), cameras.t.numpy())
+        few = image[:, :TWIN_POINTS].numpy()
+
+        def slow(few=few, P=P, method=method):
+            for i in range(TWIN_POINTS):
+                triangulate_point(method, P, few[:, i], [1.0] * 4, 10.0)
+
+        slow_s = seconds(slow, 3) * image.shape[1] / TWIN_POINTS
+        fast_s = seconds(lambda c=cameras, i=image, m=method: triangulate(c, i, method=m, scale_px=10.0))
+        rows.append({"name": method, "points": 10_000, "views": 4, "seconds": fast_s, "ratio": slow_s / fast_s})
+    for method in ("ransac", "irls"):
+        cameras, truth, image = scene(16, 1_000, 5, 1.0)
+        fast_s = seconds(lambda c=cameras, i=image, m=method: triangulate(c, i, method=m), 3)
+        error = (triangulate(cameras, image, method=method).position_mm - truth).norm(dim=-1)
+        row = {"name": f"{method}, 5 bad views", "points": 1_000, "views": 16, "seconds": fast_s}
+        rows.append({**row, "median_mm": float(error.nanmedian()), "max_mm": float(error.nan_to_num().max())})
+    return rows
+
+
+def against_aniposelib() -> list[dict[str, object]]:
+    try:
+        from aniposelib.cameras import Camera, CameraGroup
+    except ImportError:
+        return []
+    import cv2
+
+    rows = []
+    for ours, theirs, bad in (("dlt", "linear", 0.0), ("ransac", "msac", 0.3)):
+        cameras, truth, image = scene(4, 10_000, 1, bad)
+        group = CameraGroup(
+            [
+                Camera(
+                    matrix=cameras.K[i].numpy(),
+                    dist=np.zeros(5),
+                    rvec=cv2.Rodrigues(cameras.R[i].numpy())[0].ravel(),
+                    tvec=cameras.t[i].numpy(),
+                    name=str(i),
+                    size=(1000, 1000),
+                )
+                for i in range(4)
+            ]
+        )
+        call = (lambda: group.triangulate(image)) if ours == "dlt" else (lambda: group.triangulate_robust(image))
+        their_s, our_s = seconds(call, 3), seconds(lambda: triangulate(cameras, image, method=ours))
+        found = call()
+        position = torch.as_tensor(np.asarray(getattr(found, "p3d", found)))
+        errors = {
+            "median_mm": float((triangulate(cameras, image, method=ours).position_mm - truth).norm(dim=-1).nanmedian()),
+            "their_median_mm": float((position - truth).norm(dim=-1).nanmedian()),
+            "mean_mm": float((triangulate(cameras, image, method=ours).position_mm - truth).norm(dim=-1).nanmean()),
+            "their_mean_mm": float((position - truth).norm(dim=-1).nanmean()),
+        }
+        rows.append(
+            {"name": f"{ours} / aniposelib-pytorch {theirs}", "seconds": our_s, "ratio": their_s / our_s, **errors}
+        )
+    return rows
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    print(f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} thread, torch {torch.__version__}")
+    rows = against_twins() + against_aniposelib()
+    for row in rows:
+        print("  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()))
+    if "--json" in sys.argv:
+        Path(sys.argv[sys.argv.index("--json") + 1]).write_text(json.dumps({"rows": rows}, indent=2))
+
+
+if __name__ == "__main__":
+    main()
