@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from scipy.spatial.transform import Rotation
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
@@ -82,38 +83,31 @@ def against_aniposelib() -> list[dict[str, object]]:
         from aniposelib.cameras import Camera, CameraGroup
     except ImportError:
         return []
-    import cv2
 
-    rows = []
-    for ours, theirs, bad in (("dlt", "linear", 0.0), ("ransac", "msac", 0.3)):
-        cameras, truth, image = scene(4, 10_000, 1, bad)
-        group = CameraGroup(
-            [
-                Camera(
-                    matrix=cameras.K[i].numpy(),
-                    dist=np.zeros(5),
-                    rvec=cv2.Rodrigues(cameras.R[i].numpy())[0].ravel(),
-                    tvec=cameras.t[i].numpy(),
-                    name=str(i),
-                    size=(1000, 1000),
-                )
-                for i in range(4)
-            ]
+    def group(cameras: Cameras) -> CameraGroup:
+        turn = Rotation.from_matrix(cameras.R.numpy()).as_rotvec()
+        parts = zip(cameras.K.numpy(), turn, cameras.t.numpy(), cameras.names, strict=True)
+        return CameraGroup(
+            [Camera(matrix=k, dist=np.zeros(5), rvec=r, tvec=t, name=n, size=(1000, 1000)) for k, r, t, n in parts]
         )
-        call = (lambda: group.triangulate(image)) if ours == "dlt" else (lambda: group.triangulate_robust(image))
-        their_s, our_s = seconds(call, 3), seconds(lambda: triangulate(cameras, image, method=ours))
+
+    def compare(method: str, rival: str, bad_share: float) -> dict[str, object]:
+        cameras, truth, image = scene(4, 10_000, 1, bad_share)
+        theirs = group(cameras)
+        call = (lambda: theirs.triangulate(image)) if rival == "linear" else (lambda: theirs.triangulate_robust(image))
+        their_s, our_s = seconds(call, 3), seconds(lambda: triangulate(cameras, image, method=method))
         found = call()
-        position = torch.as_tensor(np.asarray(getattr(found, "p3d", found)))
+        their_mm = (torch.as_tensor(np.asarray(getattr(found, "p3d", found))) - truth).norm(dim=-1)
+        our_mm = (triangulate(cameras, image, method=method).position_mm - truth).norm(dim=-1)
         errors = {
-            "median_mm": float((triangulate(cameras, image, method=ours).position_mm - truth).norm(dim=-1).nanmedian()),
-            "their_median_mm": float((position - truth).norm(dim=-1).nanmedian()),
-            "mean_mm": float((triangulate(cameras, image, method=ours).position_mm - truth).norm(dim=-1).nanmean()),
-            "their_mean_mm": float((position - truth).norm(dim=-1).nanmean()),
+            "median_mm": float(our_mm.nanmedian()),
+            "their_median_mm": float(their_mm.nanmedian()),
+            "mean_mm": float(our_mm.nanmean()),
+            "their_mean_mm": float(their_mm.nanmean()),
         }
-        rows.append(
-            {"name": f"{ours} / aniposelib-pytorch {theirs}", "seconds": our_s, "ratio": their_s / our_s, **errors}
-        )
-    return rows
+        return {"name": f"{method} / aniposelib-pytorch {rival}", "seconds": our_s, "ratio": their_s / our_s, **errors}
+
+    return [compare("dlt", "linear", 0.0), compare("ransac", "msac", 0.3), compare("irls", "msac", 0.3)]
 
 
 def main() -> None:

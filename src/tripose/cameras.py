@@ -145,11 +145,14 @@ class Cameras:
             Pixel positions (finite only in front of a camera; NaN at or behind its plane), and whether the point is
             in front. Points outside the image are projected all the same.
         """
-        in_camera = points_mm[..., None, :, :] @ self.R.mT + self.t[..., None, :]
+        known = points_mm.isfinite().all(-1, keepdim=True)
+        in_camera = torch.where(known, points_mm, 0.0)[..., None, :, :] @ self.R.mT + self.t[..., None, :]
         depth = in_camera[..., 2]
-        in_front = depth > 1e-6
-        ideal = in_camera[..., :2] / torch.where(in_front, depth, torch.nan)[..., None]
-        return self.distort(to_pixels(ideal, self.K)), in_front
+        in_front = (depth > 1e-6) & known[..., None, :, 0]
+        # NaN comes last: on the way it would turn the zero gradients of masked points into NaN.
+        ideal = in_camera[..., :2] / torch.where(in_front, depth, 1.0)[..., None]
+        image = self.distort(to_pixels(torch.where(in_front[..., None], ideal, 0.0), self.K))
+        return torch.where(in_front[..., None], image, torch.nan), in_front
 
     def distort(self, points_px: Float[Tensor, "*batch view point 2"]) -> Float[Tensor, "*batch view point 2"]:
         """Map pixels of the ideal pinhole camera (same K) to pixels of the real image."""
@@ -242,10 +245,14 @@ class Cameras:
             return points_px
         result = points_px
         for lens in sorted(models):
-            index = torch.tensor([i for i, own in enumerate(self.lens) if own == lens], device=points_px.device)
-            K = self.K.index_select(-3, index)
-            points = to_normalised(points_px.index_select(-3, index), K)
-            bent = to_pixels(bend(points, self.distortion.index_select(-2, index), lens), K)
+            index = torch.tensor([i for i, model in enumerate(self.lens) if model == lens], device=points_px.device)
+            K, own = self.K.index_select(-3, index), points_px.index_select(-3, index)
+            known = own.isfinite().all(-1, keepdim=True)
+            points = to_normalised(torch.where(known, own, K[..., None, :2, 2]), K)
+            bent = bend(points, self.distortion.index_select(-2, index), lens)
+            known = known & bent.isfinite().all(-1, keepdim=True)
+            # NaN comes last, as in `project`.
+            bent = torch.where(known, to_pixels(torch.where(known, bent, 0.0), K), torch.nan)
             result = result.index_copy(-3, index, bent)
         return result
 

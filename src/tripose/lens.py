@@ -17,9 +17,9 @@ Lens = Literal["pinhole", "opencv", "fisheye"]
 LENS_COEFFICIENTS = (0, 2, 4, 5, 8, 12, 14)
 """Legal numbers of coefficients of OpenCV's standard model; two are ``k1 k2``."""
 
-# Steps of the fixed-point iteration: few are enough in most images, and only where they are not, many are made. At the
-# corners of a GoPro-like lens (k1 = -0.33) a digit takes 2-3 steps.
-_ITERATIONS = (8, 40)
+# The fixed-point iteration comes near; Newton steps finish, and are few where the lens is tame.
+_FIXED_POINT_STEPS = 5
+_NEWTON_STEPS = 6
 # Largest round-trip error of an accepted inverse, in focal lengths: 1e-6 px at f = 1000 px.
 _TOLERANCE = 1e-9
 
@@ -69,34 +69,58 @@ def undistort(
     """Invert `distort`; NaN where no inverse exists inside the lens model's monotone area.
 
     Accepted points satisfy ``distort(undistort(p)) = p`` within 1e-9 focal lengths and lie where the model has not
-    folded back (positive Jacobian determinant).
+    folded back (positive Jacobian determinant). Computed in float64, whatever the type of the points.
     """
     if lens == "pinhole":
         return points
+    exact, known = points.to(torch.float64), coefficients.to(torch.float64)
+    with torch.no_grad():
+        ideal, inverse, valid = _invert(exact, known, lens)
+    # One last Newton step, the only one with gradients: by the implicit function theorem they are those of the
+    # inverse, however it was found.
+    ideal = ideal - _times(inverse, distort(ideal, known, lens) - exact)
+    return torch.where(valid[..., None], ideal, torch.nan).to(points.dtype)
+
+
+def _invert(
+    points: Tensor, coefficients: Tensor, lens: Lens
+) -> tuple[Float[Tensor, "*batch point 2"], Float[Tensor, "*batch point 2 2"], Bool[Tensor, "*batch point"]]:
+    """The inverse, the inverse Jacobian there, and where both exist; elsewhere zeros and the identity."""
     if lens == "fisheye":
         from kornia.geometry.camera.distortion_kannala_brandt import undistort_points_kannala_brandt
 
         ideal: Tensor = undistort_points_kannala_brandt(points, _fisheye_parameters(coefficients))
-        valid = _is_inverse(ideal.detach(), points.detach(), coefficients.detach(), lens)
     else:
         from kornia.geometry.calibration import undistort_points
 
-        for iterations in _ITERATIONS:
-            ideal = undistort_points(points, _identity(points), coefficients.to(points), num_iters=iterations)
-            valid = _is_inverse(ideal.detach(), points.detach(), coefficients.detach(), lens)
-            if bool((valid | points.isnan().any(-1)).all()):
-                break
-    return torch.where(valid[..., None], ideal, torch.nan)
+        ideal = undistort_points(points, _identity(points), coefficients, num_iters=_FIXED_POINT_STEPS)
+    for _ in range(_NEWTON_STEPS):
+        error = distort(ideal, coefficients, lens) - points
+        inverse, monotone = _inverse_jacobian(ideal, coefficients, lens)
+        valid = monotone & (error.abs().amax(-1) < _TOLERANCE)
+        if bool((valid | ~points.isfinite().all(-1)).all()):
+            break
+        ideal = ideal - _times(inverse, error)
+    identity = torch.eye(2, dtype=points.dtype, device=points.device)
+    return torch.where(valid[..., None], ideal, 0.0), torch.where(valid[..., None, None], inverse, identity), valid
 
 
-def _is_inverse(ideal: Tensor, points: Tensor, coefficients: Tensor, lens: Lens) -> Bool[Tensor, "*batch point"]:
-    step = 1e-4
-    back = distort(ideal, coefficients, lens)
-    along_x = distort(ideal + ideal.new_tensor([step, 0.0]), coefficients, lens) - back
-    along_y = distort(ideal + ideal.new_tensor([0.0, step]), coefficients, lens) - back
-    determinant = along_x[..., 0] * along_y[..., 1] - along_x[..., 1] * along_y[..., 0]
-    close = (back - points).abs().amax(-1) < _TOLERANCE
-    return close & (determinant > 0)
+def _inverse_jacobian(
+    ideal: Tensor, coefficients: Tensor, lens: Lens
+) -> tuple[Float[Tensor, "*batch point 2 2"], Bool[Tensor, "*batch point"]]:
+    """Inverse of the Jacobian of `distort` by central differences, and where its determinant is positive."""
+    step = 1e-5
+    shifts = ideal.new_tensor([[step, 0.0], [-step, 0.0], [0.0, step], [0.0, -step]])
+    shifted = (ideal.unsqueeze(-3) + shifts[:, None]).flatten(-3, -2)
+    right, left, down, up = distort(shifted, coefficients, lens).unflatten(-2, (4, -1)).unbind(-3)
+    (a, c), (b, d) = ((right - left) / (2 * step)).unbind(-1), ((down - up) / (2 * step)).unbind(-1)
+    determinant = a * d - b * c
+    adjugate = torch.stack([torch.stack([d, -b], -1), torch.stack([-c, a], -1)], -2)
+    return adjugate / determinant[..., None, None], determinant > 0
+
+
+def _times(matrix: Tensor, vector: Tensor) -> Float[Tensor, "*batch point 2"]:
+    return (matrix * vector.unsqueeze(-2)).sum(-1)
 
 
 def _identity(points: Tensor) -> Tensor:

@@ -74,8 +74,6 @@ def best_pair(P, points, weights, cost):
     seen = [i for i, w in enumerate(weights) if w > 0]
     for i, j in itertools.combinations(seen, 2):
         X = dlt_point([P[i], P[j]], [points[i], points[j]], [1.0, 1.0], homogeneous=0)
-        if reproject(P[i], X)[1] <= 0 or reproject(P[j], X)[1] <= 0:
-            continue
         total = 0.0
         for k in seen:
             projected, depth = reproject(P[k], X)

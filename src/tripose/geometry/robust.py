@@ -133,39 +133,43 @@ def cauchy_refine(
 def _best_of_pairs(
     rays: Rays, scale: float, truncated: bool
 ) -> tuple[Float[Tensor, "*batch 3 point"], Bool[Tensor, "*batch point"]]:
-    seen = rays.weight > 0
-    proposers = rays.weight.argsort(dim=-2, descending=True, stable=True)[..., :_MOST_PROPOSERS, :]
-    pairs = torch.combinations(torch.arange(proposers.shape[-2], device=rays.uv.device))
-    first, second = proposers[..., pairs[:, 0], :], proposers[..., pairs[:, 1], :]
-    per_view = gram_basis(rays.P).mT @ gram_features(rays.uv, seen.to(rays.uv))
-    gram = _take_views(per_view, first) + _take_views(per_view, second)
+    gram = _pair_grams(rays)
+    shape = (gram.shape[-3], gram.shape[-1])
+    # A pair with an unseen view has a singular system, so "determined" also means "seen by both".
     position, determined = solve_normal(gram.movedim(-3, -2).flatten(-2))
-
-    shape = first.shape[-2:]
     projected = rays.P.flatten(-3, -2) @ _homogeneous(position)
-    projected = projected.unflatten(-2, (-1, 3)).unflatten(-1, shape)
-    depth = projected[..., 2, :, :]
+    u, v, depth = projected.unflatten(-2, (-1, 3)).unflatten(-1, shape).unbind(-3)
     in_front = depth > _NEAREST_M
-    inverse = 1.0 / torch.where(in_front, depth, 1.0)
-    du = projected[..., 0, :, :] * inverse - rays.uv[..., 0, None, :]
-    dv = projected[..., 1, :, :] * inverse - rays.uv[..., 1, None, :]
-    error = torch.where(in_front, (du * du + dv * dv) / scale**2, torch.inf)
-    loss = error.clamp(max=1.0) if truncated else torch.log1p(error.clamp(max=1e8))
+    inverse = 1.0 / torch.where(in_front, depth, torch.nan)
+    du = u * inverse - rays.uv[..., 0, None, :]
+    dv = v * inverse - rays.uv[..., 1, None, :]
+    error = torch.where(in_front, (du * du).addcmul(dv, dv), torch.inf)
+    loss = error.clamp(max=scale**2) if truncated else torch.log1p((error / scale**2).clamp(max=1e8))
     cost = ((rays.weight * rays.weight)[..., None, :] * loss).sum(-3)
-
     usable = determined.unflatten(-1, shape)
-    for view in (first, second):
-        usable = usable & seen.gather(-2, view) & in_front.gather(-3, view.unsqueeze(-3)).squeeze(-3)
     best = torch.where(usable, cost, torch.inf).argmin(-2, keepdim=True)
     chosen = position.unflatten(-1, shape).gather(-2, best[..., None, :, :].expand(*best.shape[:-2], 3, 1, -1))
     return chosen.squeeze(-2), usable.any(-2)
 
 
-def _take_views(
-    per_view: Float[Tensor, "*batch view 10 point"], index: Tensor
-) -> Float[Tensor, "*batch pair 10 point"]:
-    shape = (*index.shape[:-1], per_view.shape[-2], index.shape[-1])
-    return per_view.gather(-3, index.unsqueeze(-2).expand(shape))
+def _pair_grams(rays: Rays) -> Float[Tensor, "*batch pair 10 point"]:
+    """Normal matrices of all pairs of views; beyond twelve views, of each point's twelve most confident ones."""
+    basis = gram_basis(rays.P)
+    features = gram_features(rays.uv, (rays.weight > 0).to(rays.uv))
+    views = basis.shape[-3]
+    first, second = torch.combinations(torch.arange(min(views, _MOST_PROPOSERS), device=basis.device)).T
+    if views <= _MOST_PROPOSERS:
+        chosen = torch.zeros(len(first), views, dtype=basis.dtype, device=basis.device)
+        chosen[torch.arange(len(first)), first] = 1.0
+        chosen[torch.arange(len(first)), second] = 1.0
+        # [pair * 10, view * 4] @ [view * 4, point]
+        pairs = torch.einsum("pv,...vfk->...pkvf", chosen, basis).flatten(-2).flatten(-3, -2)
+        return (pairs @ features.flatten(-3, -2)).unflatten(-2, (-1, 10))
+    order = rays.weight.argsort(dim=-2, descending=True, stable=True)
+    per_view = basis.mT @ features
+    size = (*order.shape[:-2], len(first), 10, order.shape[-1])
+    one, other = (per_view.gather(-3, order[..., k, None, :].expand(size)) for k in (first, second))
+    return one + other
 
 
 def _homogeneous(position: Tensor) -> Float[Tensor, "*batch 4 point"]:

@@ -182,7 +182,8 @@ def _covariance_mm2(
     noise_px = (cost + _PRIOR_DEGREES * (scale_px / 3) ** 2) / (freedom + _PRIOR_DEGREES)
     inverse, _ = inverse_normal(normal)
     scaled = inverse * (noise_px * (1000.0 / rays.focal_px) ** 2)[..., None, :]
-    return scaled[..., (0, 1, 2, 1, 3, 4, 2, 4, 5), :].mT.unflatten(-1, (3, 3))
+    full: Tensor = scaled[..., (0, 1, 2, 1, 3, 4, 2, 4, 5), :].mT.unflatten(-1, (3, 3))
+    return full
 
 
 def _check(cameras: Cameras, points_px: Tensor, weight: Tensor, method: str, min_views: int) -> None:
