@@ -106,7 +106,7 @@ def _propose(
     for view, person in ((index[:, 0], index[:, 1]), (index[:, 2], index[:, 3])):
         proposed[column, view] = points[view, person]
         weight[column, view] = score[view, person]
-    return triangulate(cameras, proposed, weight, method="dlt").position_mm
+    return triangulate(cameras, proposed, weight, method="dlt", covariance=False).position_mm
 
 
 def _agreement(
@@ -155,7 +155,8 @@ def _settle(cameras: Cameras, points: Tensor, score: Tensor, person: Tensor) -> 
     position = torch.empty(0)
     for _ in range(2):
         chosen = torch.where((person >= 0)[:, None, None], points[view, person.clamp(min=0)], torch.nan)
-        position = triangulate(cameras, chosen, score[view, person.clamp(min=0)], method="irls").position_mm
+        weight = score[view, person.clamp(min=0)]
+        position = triangulate(cameras, chosen, weight, method="irls", covariance=False).position_mm
         agreement = _agreement(cameras, points, score, position[None])[..., 0]
         votes, again = agreement.max(1)
         person = torch.where(votes >= _AGREEMENT, again, -1)

@@ -66,7 +66,7 @@ def _as_poses(parts: list[Triangulation], pose2d: Pose2D, rig: Cameras, method: 
         views=rig.names,
         n_views=torch.cat([p.n_views for p in parts]).numpy(),
         reprojection_px=torch.cat([p.reprojection_px for p in parts]).movedim(1, 2).numpy(),
-        covariance_mm2=torch.cat([p.covariance_mm2 for p in parts]).numpy(),
+        covariance_mm2=torch.cat([p.covariance_mm2 for p in parts if p.covariance_mm2 is not None]).numpy(),
         up=rig.up,
         notes={"method": method, "min_views": str(min_views)},
     )

@@ -85,18 +85,19 @@ def best_pair(P, points, weights, cost):
 
 
 def ransac_point(P, points, weights, scale_px):
-    """All pairs propose; a truncated squared cost decides; three Gauss-Newton steps on the inliers finish."""
+    """All pairs propose; a truncated squared cost decides; three Gauss-Newton steps on the inliers of the moment
+    finish."""
     gate = (3 * scale_px) ** 2
     X = best_pair(P, points, weights, lambda error: min(error / gate, 1.0))
     if X is None:
         return None
-    inlier = [
-        w if w > 0 and reproject(p, X)[1] > 0 and np.sum((reproject(p, X)[0] - point) ** 2) < gate else 0.0
-        for p, point, w in zip(P, points, weights, strict=True)
-    ]
-    if sum(w > 0 for w in inlier) < 2:
-        return None
     for _ in range(3):
+        inlier = [
+            w if w > 0 and reproject(p, X)[1] > 0 and np.sum((reproject(p, X)[0] - point) ** 2) < gate else 0.0
+            for p, point, w in zip(P, points, weights, strict=True)
+        ]
+        if sum(w > 0 for w in inlier) < 2:
+            return None
         X = gauss_newton_point(P, points, inlier, X)
     return X
 

@@ -16,6 +16,9 @@ from jaxtyping import Float, UInt8
 from tripose.cameras import Cameras
 from tripose.lens import to_normalised, to_pixels
 
+# A pixel position outside of every frame.
+_NOWHERE = -1e5
+
 
 def square_box(points_px: Float[np.ndarray, "point 2"], scale: float = 1.0) -> Float[np.ndarray, 4]:
     """The square around points: left, top, right, bottom.
@@ -91,9 +94,18 @@ def _raw_positions(
     size = (side_px, side_px)
     distortion = camera.distortion[0].numpy()
     if camera.lens[0] == "fisheye":
-        return cv2.fisheye.initUndistortRectifyMap(K, distortion[:4], np.eye(3), K_view, size, cv2.CV_32FC1)
-    lens = np.zeros(5) if camera.lens[0] == "pinhole" else distortion
-    return cv2.initUndistortRectifyMap(K, lens, np.eye(3), K_view, size, cv2.CV_32FC1)
+        x, y = cv2.fisheye.initUndistortRectifyMap(K, distortion[:4], np.eye(3), K_view, size, cv2.CV_32FC1)
+    else:
+        lens = np.zeros(5) if camera.lens[0] == "pinhole" else distortion
+        x, y = cv2.initUndistortRectifyMap(K, lens, np.eye(3), K_view, size, cv2.CV_32FC1)
+    # From the radius on where the polynomial of a strong lens folds back, it would show the image again, mirrored.
+    (x_down, x_right), (y_down, y_right) = np.gradient(x), np.gradient(y)
+    folded = x_right * y_down <= x_down * y_right
+    if folded.any():
+        row, column = np.indices(x.shape)
+        radius = np.hypot(column - K_view[0, 2], row - K_view[1, 2])
+        x[radius >= radius[folded].min()] = _NOWHERE
+    return x, y
 
 
 def _resample(

@@ -56,18 +56,18 @@ def make_rays(
     """
     cameras = cameras.to(torch.float64)
     points_px = points_px.to(torch.float64)
-    seen = torch.isfinite(points_px).all(-1) & torch.isfinite(weight) & (weight > 0)
-    # Zeros before any arithmetic: a NaN times a zero weight would poison values and gradients of every view.
-    ideal = cameras.undistort(torch.where(seen[..., None], points_px, cameras.K[..., :2, 2].unsqueeze(-2)))
-    seen = seen & torch.isfinite(ideal).all(-1)
+    weight = weight.to(torch.float64)
+    seen = torch.isfinite(points_px[..., 0] + points_px[..., 1]) & (weight > 0) & (weight < torch.inf)
     centre = cameras.K[..., :2, 2].unsqueeze(-2)
+    # A harmless point before any arithmetic: a NaN times a zero weight would poison values and gradients of every view.
+    ideal = cameras.undistort(torch.where(seen.unsqueeze(-1), points_px, centre))
+    seen = seen & torch.isfinite(ideal[..., 0] + ideal[..., 1])
     focal = cameras.K[..., (0, 1), (0, 1)].mean()
-    uv = torch.where(seen[..., None], ideal - centre, 0.0) / focal
-    K = torch.cat(
-        [torch.cat([cameras.K[..., :2, :2] / focal, torch.zeros_like(centre.mT)], -1), cameras.K[..., 2:, :]], -2
-    )
-    P = K @ torch.cat([cameras.R, cameras.t[..., None] / _MM_PER_M], -1)
-    return Rays(uv.mT, P, torch.where(seen, weight.to(torch.float64), 0.0), focal)
+    uv = torch.where(seen.unsqueeze(-2), ideal.mT.contiguous() - centre.mT, 0.0) / focal
+    intrinsics = torch.cat([cameras.K[..., :2, :2] / focal, torch.zeros_like(centre.mT)], -1)
+    K = torch.cat([intrinsics, cameras.K[..., 2:, :]], -2)
+    P = K @ torch.cat([cameras.R, cameras.t.unsqueeze(-1) / _MM_PER_M], -1)
+    return Rays(uv, P, torch.where(seen, weight, 0.0), focal)
 
 
 def dlt(rays: Rays, homogeneous: float = 1.0) -> tuple[Float[Tensor, "*batch 3 point"], Bool[Tensor, "*batch point"]]:
@@ -91,8 +91,14 @@ def dlt(rays: Rays, homogeneous: float = 1.0) -> tuple[Float[Tensor, "*batch 3 p
     position, determined = solve_normal(gram)
     if homogeneous:
         stretch = homogeneous**2
+        g, c = gram[..., (3, 6, 8), :], gram[..., 9, :]
+        quotient: Tensor | float = 0.0
         for _ in range(_QUOTIENT_STEPS):
-            quotient = _quadratic_form(gram, position) / (1.0 + stretch * (position * position).sum(-2))
+            # [X, 1]^T M [X, 1] / (1 + s^2 |X|^2), with H X = quotient s^2 X - g from the step before.
+            x, y, z = position.unbind(-2)
+            norm = stretch * (x * x + y * y + z * z)
+            linear = g[..., 0, :] * x + g[..., 1, :] * y + g[..., 2, :] * z + c
+            quotient = (quotient * norm + linear) / (1.0 + norm)
             position, still = solve_normal(gram, shift=quotient * stretch)
             determined = determined & still
     return position, determined
@@ -110,8 +116,9 @@ def gram_features(
     uv: Float[Tensor, "*batch view 2 point"], squared_weight: Float[Tensor, "*batch view point"]
 ) -> Float[Tensor, "*batch view 4 point"]:
     """The weighted monomials ``w^2 (u^2 + v^2, u, v, 1)`` that `gram_basis` multiplies."""
-    both = uv * squared_weight.unsqueeze(-2)
-    return torch.cat([(both * uv).sum(-2, keepdim=True), both, squared_weight.unsqueeze(-2)], -2)
+    u, v = uv.unbind(-2)
+    wu, wv = squared_weight * u, squared_weight * v
+    return torch.stack([wu * u + wv * v, wu, wv, squared_weight], -2)
 
 
 def gram_matrix(
@@ -132,17 +139,22 @@ def solve_normal(
         The solution, and whether ``H`` has three dimensions of information; where it has not, the solution is finite
         with finite gradients, but meaningless.
     """
-    inverse, determined = inverse_normal(gram, shift)
-    A00, A01, A02, A11, A12, A22 = inverse.unbind(-2)
+    (A00, A01, A02, A11, A12, A22), scale, determined = _adjugate(gram, shift)
     d, h, j = gram[..., 3, :], gram[..., 6, :], gram[..., 8, :]
-    position = torch.stack([A00 * d + A01 * h + A02 * j, A01 * d + A11 * h + A12 * j, A02 * d + A12 * h + A22 * j], -2)
-    return -position, determined
+    rows = [A00 * d + A01 * h + A02 * j, A01 * d + A11 * h + A12 * j, A02 * d + A12 * h + A22 * j]
+    return torch.stack(rows, -2) * -scale.unsqueeze(-2), determined
 
 
-def inverse_normal(
-    gram: Float[Tensor, "*batch 10 point"], shift: Float[Tensor, "*batch point"] | float = 0.0
-) -> tuple[Float[Tensor, "*batch 6 point"], Bool[Tensor, "*batch point"]]:
-    """Upper triangle of ``(H - shift I)^-1`` by the adjugate, and whether it is regular; finite everywhere."""
+def inverse_normal(gram: Float[Tensor, "*batch 10 point"]) -> Float[Tensor, "*batch 6 point"]:
+    """Upper triangle of ``H^-1``; finite but meaningless where ``H`` is singular."""
+    adjugate, scale, _ = _adjugate(gram, 0.0)
+    return torch.stack(adjugate, -2) * scale.unsqueeze(-2)
+
+
+def _adjugate(
+    gram: Float[Tensor, "*batch 10 point"], shift: Float[Tensor, "*batch point"] | float
+) -> tuple[tuple[Tensor, ...], Float[Tensor, "*batch point"], Bool[Tensor, "*batch point"]]:
+    """Upper triangle of the adjugate of ``H - shift I``, one over its determinant (1 if singular), and if regular."""
     a, b, c, _, e, f, _, i, _, _ = gram.unbind(-2)
     a, e, i = a - shift, e - shift, i - shift
     A00, A01, A02 = e * i - f * f, c * f - b * i, b * f - c * e
@@ -150,15 +162,7 @@ def inverse_normal(
     determinant = a * A00 + b * A01 + c * A02
     mean = (a + e + i) / 3
     determined = determinant > _DEGENERATE * mean * mean * mean
-    inverse = 1.0 / torch.where(determined, determinant, 1.0)
-    return torch.stack([A00, A01, A02, A11, A12, A22], -2) * inverse.unsqueeze(-2), determined
-
-
-def _quadratic_form(gram: Tensor, position: Tensor) -> Float[Tensor, "*batch point"]:
-    """``[X, 1]^T M [X, 1]``: the squared algebraic error."""
-    a, b, c, d, e, f, h, i, j, k = gram.unbind(-2)
-    x, y, z = position.unbind(-2)
-    return x * (a * x + 2 * (b * y + c * z + d)) + y * (e * y + 2 * (f * z + h)) + z * (i * z + 2 * j) + k
+    return (A00, A01, A02, A11, A12, A22), 1.0 / torch.where(determined, determinant, 1.0), determined
 
 
 def _outer(x: Tensor, y: Tensor) -> Float[Tensor, "*batch 4 4"]:

@@ -39,7 +39,8 @@ def residuals(
 def squared_errors(rays: Rays, position: Float[Tensor, "*batch 3 point"]) -> Float[Tensor, "*batch view point"]:
     """Squared reprojection errors in units of ``rays.focal_px``; infinite behind a camera."""
     difference, depth = residuals(rays, position)
-    return torch.where(depth > _NEAREST_M, (difference * difference).sum(-2), torch.inf)
+    du, dv = difference.unbind(-2)
+    return torch.where(depth > _NEAREST_M, (du * du).addcmul(dv, dv), torch.inf)
 
 
 def gauss_newton(
@@ -164,7 +165,8 @@ def _pair_grams(rays: Rays) -> Float[Tensor, "*batch pair 10 point"]:
         chosen[torch.arange(len(first)), second] = 1.0
         # [pair * 10, view * 4] @ [view * 4, point]
         pairs = torch.einsum("pv,...vfk->...pkvf", chosen, basis).flatten(-2).flatten(-3, -2)
-        return (pairs @ features.flatten(-3, -2)).unflatten(-2, (-1, 10))
+        grams: Tensor = (pairs @ features.flatten(-3, -2)).unflatten(-2, (-1, 10))
+        return grams
     order = rays.weight.argsort(dim=-2, descending=True, stable=True)
     per_view = basis.mT @ features
     size = (*order.shape[:-2], len(first), 10, order.shape[-1])

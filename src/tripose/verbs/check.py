@@ -225,7 +225,7 @@ def _bad_camera(cameras: Cameras, followed: Pose2D) -> list[Finding]:
     for i, name in enumerate(cameras.names):
         others = [n for n in cameras.names if n != name]
         keep = [j for j in range(len(cameras)) if j != i]
-        rest = triangulate(cameras.select(others), points[:, keep], score[:, keep], method="ransac", min_views=3)
+        rest = triangulate(cameras.select(others), points[:, keep], score[:, keep], min_views=3, covariance=False)
         flat = rest.position_mm.flatten(0, 1)
         projected = cameras.select([name]).project(flat)[0][0].unflatten(0, rest.position_mm.shape[:2])
         left_out = float((projected - points[:, i]).norm(dim=-1).nanmedian())
