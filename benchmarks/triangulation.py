@@ -81,7 +81,8 @@ def against_twins() -> list[dict[str, object]]:
 def against_aniposelib() -> list[dict[str, object]]:
     try:
         from aniposelib.cameras import Camera, CameraGroup
-    except ImportError:
+    except (ImportError, AttributeError) as reason:  # version 1.0 asks OpenCV 4 for names that OpenCV 5 has moved
+        print(f"aniposelib-pytorch left out: {reason}")
         return []
 
     def group(cameras: Cameras) -> CameraGroup:
@@ -95,10 +96,12 @@ def against_aniposelib() -> list[dict[str, object]]:
         cameras, truth, image = scene(4, 10_000, 1, bad_share)
         theirs = group(cameras)
         call = (lambda: theirs.triangulate(image)) if rival == "linear" else (lambda: theirs.triangulate_robust(image))
-        their_s, our_s = seconds(call, 3), seconds(lambda: triangulate(cameras, image, method=method, covariance=False))
+        # As they do: the linear method fixes the last coordinate to one, the inlier gate is 10 px, no covariances.
+        like = {"method": method, "scale_px": 10 / 3, "homogeneous": 0.0, "covariance": False}
+        their_s, our_s = seconds(call), seconds(lambda: triangulate(cameras, image, **like))
         found = call()
         their_mm = (torch.as_tensor(np.asarray(getattr(found, "p3d", found))) - truth).norm(dim=-1)
-        our_mm = (triangulate(cameras, image, method=method).position_mm - truth).norm(dim=-1)
+        our_mm = (triangulate(cameras, image, **like).position_mm - truth).norm(dim=-1)
         errors = {
             "median_mm": float(our_mm.nanmedian()),
             "their_median_mm": float(their_mm.nanmedian()),

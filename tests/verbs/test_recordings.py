@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -201,16 +200,18 @@ def test_image_folders_give_what_videos_give(short, tmp_path):
 
 @pytest.mark.skipif(not ZJU.exists(), reason="zju_lightstage_single is not here")
 def test_zju_lightstage_and_memory(tmp_path):
+    out = tmp_path / "out"
+
     def peak_kb(folder):
-        measure = "import resource; print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
-        script = f"""
-import subprocess, sys
-subprocess.run([sys.executable, "-c", "from tripose.cli import main; main()", "predict", {str(folder)!r}, "--out", {str(tmp_path / "out")!r}], check=True)
-{measure}"""
-        environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
-        done = subprocess.run(
-            [sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment
+        """Largest resident size of a whole `tripose predict`."""
+        argv = ["tripose", "predict", str(folder), "--out", str(out)]
+        predict = f"import sys; sys.argv = {argv!r}; from tripose.cli import main; main()"
+        script = (
+            f"import subprocess, sys, resource\n"
+            f"subprocess.run([sys.executable, '-c', {predict!r}], check=True)\n"
+            f"print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
         )
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
         return int(done.stdout.strip().splitlines()[-1])
 
     short = tmp_path / "short"
@@ -222,7 +223,7 @@ subprocess.run([sys.executable, "-c", "from tripose.cli import main; main()", "p
     short_kb, long_kb = peak_kb(short), peak_kb(ZJU)
     assert long_kb < 1.2 * short_kb, (short_kb, long_kb)
 
-    poses = Pose3D.load(tmp_path / "out" / f"{ZJU.name}.nc")
+    poses = Pose3D.load(out / f"{ZJU.name}.nc")
     limbs = poses.skeleton.indices(LIMB_JOINTS)
     assert len(poses.position_mm) == 800
     assert joints_found(poses) == 1.0

@@ -98,7 +98,7 @@ def best_hypothesis(
         truncated: cost ``min(r^2, scale^2)`` (RANSAC with MSAC scoring); else ``log(1 + r^2 / scale^2)`` (Cauchy).
 
     Returns:
-        Positions in metres, and whether any pair gave one in front of both its cameras.
+        Positions in metres, and whether any pair determined one.
     """
     points = rays.uv.shape[-1]
     views = rays.uv.shape[-3]
