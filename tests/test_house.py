@@ -29,7 +29,8 @@ MAY_IMPORT = {
     "detect": NOUNS | {"models"},
     "associate": NOUNS | {"geometry"},
     "lifting": NOUNS | {"geometry"},
-    "drawing": NOUNS | {"diagnosis", "video", "formats"},
+    "drawing": NOUNS | {"diagnosis", "video", "video_writer", "formats"},
+    "video_writer": {"errors"},
     "recording": NOUNS | {"discovery", "recording_file", "video", "formats"},
     "track": NOUNS | {"associate", "detect", "geometry", "models", "recording"},
 }

@@ -10,7 +10,8 @@ import pytest
 
 from clips import SIZE_PX, number_of, picture, turn_in_metadata, write_clip
 from tripose.errors import TriposeError
-from tripose.video import count_frames, probe, read_frames, write_video
+from tripose.video import count_frames, probe, read_frames
+from tripose.video_writer import write_video
 
 
 def numbers(path, **options):

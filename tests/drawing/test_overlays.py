@@ -15,20 +15,20 @@ from tripose.drawing import overlay
 from tripose.errors import TriposeError
 from tripose.pose import Pose2D, Pose3D
 from tripose.skeleton import COCO17
+from tripose.video import read_frames
+from tripose.video_writer import write_video
 from walkers import BAD, rig, walk
 
 
 def gray_video(path: Path, frames: int, fps: float, size_px: tuple[int, int] = (640, 480)) -> Path:
-    video = pytest.importorskip("tripose.video")
-    with video.write_video(path, fps, size_px) as write:
+    with write_video(path, fps, size_px) as write:
         for _ in range(frames):
             write(np.full((size_px[1], size_px[0], 3), 128, dtype=np.uint8))
     return path
 
 
 def read(path: Path) -> list[np.ndarray]:
-    video = pytest.importorskip("tripose.video")
-    return [frame.image.astype(int) for frame in video.read_frames(path)]
+    return [frame.image.astype(int) for frame in read_frames(path)]
 
 
 def still() -> Pose3D:

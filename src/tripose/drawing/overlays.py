@@ -83,7 +83,8 @@ def _draw_video(
     """Stream one video: decode, shrink, draw, encode; one frame is in memory at a time."""
     import cv2
 
-    from tripose.video import probe, read_frames, write_video
+    from tripose.video import probe, read_frames
+    from tripose.video_writer import write_video
 
     info = probe(video, poses.fps)
     width, height = info.size_px
