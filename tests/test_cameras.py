@@ -131,6 +131,34 @@ def test_projection_is_differentiable():
     assert torch.autograd.gradcheck(rig.undistort, raw, eps=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize(("coefficients", "fisheye"), [([], False), (LENSES[5], False), ([0.05, 0.01, 0.0, 0.0], True)])
+def test_masked_points_leave_gradients_finite(coefficients, fisheye):
+    """Points that are missing, behind the camera, in it or outside of what the lens can do, masked out of a loss."""
+    cameras = replace(one(coefficients, fisheye), R=torch.eye(3).double()[None], t=torch.zeros(1, 3).double())
+    leaves = [x.clone().requires_grad_() for x in (cameras.K, cameras.R, cameras.t, cameras.distortion)]
+    rig = replace(cameras, K=leaves[0], R=leaves[1], t=leaves[2], distortion=leaves[3])
+    points = torch.tensor([[100.0, 50.0, 3000.0], [0.0, 0.0, -9000.0], [np.nan, 0.0, 0.0], [0.0, 0.0, 0.0]]).double()
+    points = points.requires_grad_()
+    image, in_front = rig.project(points)
+    assert in_front.tolist() == [[True, False, False, False]]
+    assert image[0].isfinite().all(-1).tolist() == [True, False, False, False]
+    raw = torch.tensor([[[600.0, 500.0], [90_000.0, 0.0], [np.nan, 0.0]]]).double().requires_grad_()
+    (image.nan_to_num().sum() + rig.undistort(raw).nan_to_num().sum() + rig.rays(raw).nan_to_num().sum()).backward()
+    for leaf in (*leaves[:3], points, raw):
+        assert leaf.grad.isfinite().all()
+        assert (leaf.grad != 0).any()
+    assert leaves[3].grad is None or leaves[3].grad.isfinite().all()
+    assert (points.grad[1:] == 0).all()
+
+
+def test_a_rig_in_single_precision_still_inverts_its_lens():
+    cameras = one(LENSES[5])
+    raw = cameras.project(torch.as_tensor(cloud(50)))[0]
+    single = cameras.to(torch.float32).undistort(raw.float())
+    assert single.dtype == torch.float32
+    torch.testing.assert_close(single.double(), cameras.undistort(raw), rtol=0, atol=2e-3)
+
+
 # --- Crop, resize, select --------------------------------------------------------------------------------------------
 
 
@@ -187,6 +215,7 @@ def test_impossible_cameras_are_named(change, message):
         )  # fmt: skip
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_board_poses_instead_of_camera_poses_are_named():
     with pytest.raises(TriposeError, match=r"shape \(143, 3, 3\).*board poses"):
         Cameras.build(["a"], [K], np.tile(np.eye(3), (143, 1, 1)), [[0.0, 0, 0]], [[10, 10]])

@@ -167,10 +167,11 @@ class Cameras:
 
     def rays(self, points_px: Float[Tensor, "*batch view point 2"]) -> Float[Tensor, "*batch view point 3"]:
         """Unit directions, world frame, of the rays from `centers_mm` through pixels of the real images."""
-        ideal = to_normalised(self.undistort(points_px), self.K)
+        pinhole = self.undistort(points_px)
+        known = pinhole.isfinite().all(-1, keepdim=True)
+        ideal = to_normalised(torch.where(known, pinhole, self.K[..., None, :2, 2]), self.K)
         direction = torch.cat([ideal, torch.ones_like(ideal[..., :1])], -1) @ self.R
-        unit: Tensor = direction / direction.norm(dim=-1, keepdim=True)
-        return unit
+        return torch.where(known, direction / direction.norm(dim=-1, keepdim=True), torch.nan)
 
     def undistorted(self) -> Cameras:
         """The same rig with ideal pinhole lenses."""

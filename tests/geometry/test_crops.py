@@ -35,10 +35,19 @@ def test_a_crop_is_a_camera(distortion, side):
         at = camera.undistorted().project(torch.as_tensor(point)[None])[0][0, 0].numpy()
         middle = at + random.uniform(-0.2, 0.2, 2) * side
         box = np.concatenate([middle - side / 2, middle + side / 2])
-        crop, view = crop_person(frame_with_dot(camera, point, radius_px=max(4, side / 40)), camera, box, 256)
+        crop, view = crop_person(frame_with_dot(camera, point, radius_px=max(4, side / 100)), camera, box, 256)
         seen = view.project(torch.as_tensor(point)[None])[0][0, 0].numpy()
         # The dot of 8 bits and the lens's local stretch move a centroid by some hundredths of a pixel.
-        np.testing.assert_allclose(centroid(crop), seen, atol=0.08)
+        np.testing.assert_allclose(centroid(crop), seen, atol=0.05)
+
+
+def test_the_box_ends_where_the_crop_ends():
+    camera = ring(1)
+    _, view = crop_person(np.zeros((1000, 1000, 3), np.uint8), camera, np.array([200.3, 100.1, 700.3, 600.1]), 256)
+    corners = np.array([[200.3, 100.1], [700.3, 600.1]])
+    np.testing.assert_allclose(to_crop(corners, view, camera), [[-0.5, -0.5], [255.5, 255.5]], atol=1e-9)
+    assert view.size_px.tolist() == [[256, 256]]
+    assert view.lens == ("pinhole",)
 
 
 @pytest.mark.parametrize("distortion", LENSES)
@@ -51,6 +60,27 @@ def test_crop_equals_sampling_every_pixel(distortion):
     raw = to_frame(np.stack([x, y], -1).reshape(-1, 2).astype(float), view, camera).reshape(128, 128, 2)
     expected = cv2.remap(frame, *np.moveaxis(raw.astype(np.float32), -1, 0), cv2.INTER_LINEAR)
     assert np.abs(crop.astype(int) - expected.astype(int)).max() <= 3
+
+
+@pytest.mark.parametrize("distortion", LENSES)
+@pytest.mark.parametrize("side", [170.0, 300.0, 437.5, 800.0])
+def test_a_shrunken_crop_averages(distortion, side):
+    """Against the mean of 64 positions in every pixel of the crop, each taken through the lens on its own."""
+    camera = ring(1, distortion=distortion)
+    random = np.random.default_rng(0)
+    noise = cv2.GaussianBlur(random.normal(0, 1, (1000, 1000, 3)), (0, 0), 25)
+    smooth = np.clip(128 + 40 * noise / noise.std(), 0, 255).astype(np.uint8)
+    box = np.array([90.3, 100.7, 90.3 + side, 100.7 + side])
+    crop, view = crop_person(smooth, camera, box, 64)
+    offset = (np.arange(8) + 0.5) / 8 - 0.5
+    y, x, dy, dx = np.meshgrid(np.arange(64), np.arange(64), offset, offset, indexing="ij")
+    raw = to_frame(np.stack([x + dx, y + dy], -1).reshape(-1, 2), view, camera).astype(np.float32)
+    samples = cv2.remap(smooth, *np.moveaxis(raw.reshape(512, 512, 2), -1, 0), cv2.INTER_LINEAR)
+    assert np.abs(crop - samples.reshape(64, 64, 64, 3).mean(2)).mean() < 1.0
+
+    # The finest pattern there is becomes grey; picking single pixels would leave it black and white.
+    checkers = np.repeat(255 * (np.indices((1000, 1000)).sum(0) % 2)[..., None], 3, -1).astype(np.uint8)
+    assert np.abs(crop_person(checkers, camera, box, 64)[0] - 127.5).mean() < 130 / (side / 64) ** 2
 
 
 @pytest.mark.parametrize("distortion", LENSES)
@@ -70,6 +100,19 @@ def test_outside_of_the_frame_is_black():
     assert (crop[34:, 34:] == 200).all()
     crop, _ = crop_person(frame, camera, np.array([2000.0, 2000.0, 2400.0, 2400.0]), 64)
     assert (crop == 0).all()
+
+
+def test_a_folding_lens_shows_nothing_twice():
+    """k1 = -0.33 turns back 45 degrees off the axis; a crop that reaches further must not show the image mirrored."""
+    camera = ring(1, distortion=[-0.33, 0.0, 0.0, 0.0], focal_px=500.0)
+    crop, view = crop_person(
+        np.full((1000, 1000, 3), 200, np.uint8), camera, np.array([800.0, 300.0, 1600.0, 1100.0]), 200
+    )
+    y, x = np.mgrid[0:200, 0:200]
+    radius = np.hypot(x - view.K[0, 0, 2].item(), y - view.K[0, 1, 2].item()) / view.K[0, 0, 0].item()
+    fold = 1 / np.sqrt(3 * 0.33)
+    assert (crop[radius > fold + 0.02] == 0).all()
+    assert (crop[radius < fold - 0.02] == 200).all()
 
 
 def test_square_box():

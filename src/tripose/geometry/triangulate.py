@@ -16,8 +16,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Num, Shaped
 from torch import Tensor
 
 from tripose.cameras import Cameras
@@ -54,8 +55,8 @@ class Triangulation:
 
 def triangulate(
     cameras: Cameras,
-    points_px: Float[Tensor, "*batch view joint 2"],
-    confidence: Float[Tensor, "*batch view joint"] | None = None,
+    points_px: Num[Tensor | np.ndarray, "*batch view joint 2"],
+    confidence: Shaped[Tensor | np.ndarray, "*batch view joint"] | None = None,
     *,
     method: Method = "ransac",
     min_views: int = 2,
@@ -70,7 +71,7 @@ def triangulate(
 
     Args:
         cameras: the rig, without batch axes or with those of the points.
-        points_px: raw (distorted) image positions; NaN where a view does not see the joint.
+        points_px: raw (distorted) image positions, any number type; NaN where a view does not see the joint.
         confidence: weight of each observation, 0..1; 0 or NaN removes it. None: all ones.
         method: see the module.
         min_views: smallest number of agreeing views that makes a result.
@@ -83,19 +84,18 @@ def triangulate(
     Raises:
         TriposeError: shapes that do not fit the cameras, or an unknown method.
     """
-    points_px = torch.as_tensor(points_px)
-    weight = torch.ones_like(points_px[..., 0]) if confidence is None else torch.as_tensor(confidence)
-    weight = weight.to(torch.float64)  # before the root below, which half precision would blur
-    _check(cameras, points_px, weight, method, min_views)
-    batch, (joints,) = points_px.shape[:-3], points_px.shape[-2:-1]
+    points = torch.as_tensor(points_px).to(torch.float64)
+    weight = torch.ones_like(points[..., 0]) if confidence is None else torch.as_tensor(confidence).to(torch.float64)
+    _check(cameras, points, weight, method, min_views)
+    batch, (joints,) = points.shape[:-3], points.shape[-2:-1]
     scale_px = usual_error_px(cameras) if scale_px is None else scale_px
     if method != "dlt":
         positive = weight > 0  # the root of zero has no gradient
         weight = torch.where(positive, torch.where(positive, weight, 1.0).sqrt(), 0.0)
-    with torch.autocast(points_px.device.type, enabled=False):
+    with torch.autocast(points.device.type, enabled=False):
         if cameras.K.ndim == 3:  # one rig for all: every batch element is just more points, [view, batch * joint]
-            points_px, weight = points_px.movedim(-3, 0).flatten(1, -2), weight.movedim(-2, 0).flatten(1)
-        rays = make_rays(cameras, points_px, weight)
+            points, weight = points.movedim(-3, 0).flatten(1, -2), weight.movedim(-2, 0).flatten(1)
+        rays = make_rays(cameras, points, weight)
         position, determined = _solve(rays, method, scale_px / rays.focal_px.item(), homogeneous)
         flat = _judge(rays, position, determined, method, min_views, scale_px, covariance)
     if cameras.K.ndim > 3:
