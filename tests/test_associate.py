@@ -102,3 +102,33 @@ def test_follow_keeps_the_person_through_a_gap_and_shuffled_people():
     distance = np.linalg.norm(followed[kept] - truth[kept], axis=-1)
     assert np.isfinite(distance).mean() > 0.98
     assert np.nanmax(distance) < 12
+
+
+def test_hidden_person_is_a_gap_and_never_a_bystander():
+    cameras = ring(4)
+    observed = observe(cameras, [walk_mm(40), walk_mm(40, 1800, 2.0)])
+    observed[20:25, :, 0] = np.nan
+    points, score = split(observed)
+    followed, _ = follow_keypoints(cameras, points, np.nan_to_num(score), 30.0)
+    assert np.isnan(followed[20:25]).all()
+    kept = np.r_[0:20, 25:40]
+    np.testing.assert_array_equal(followed[kept], points[kept][:, :, 0])
+
+
+def test_many_cameras_and_a_more_confident_bystander():
+    cameras = ring(32)
+    me, other = walk_mm(1), walk_mm(1, 1500, 2.0)
+    points, score = split(observe(cameras, [me, other])[0])
+    score[:, 0] = 0.7
+    assert find_person(cameras, points, score, me[0]).person.tolist() == [0] * 32
+
+
+@pytest.mark.parametrize("joints", [1, 2, 17])
+def test_nan_scores_and_tiny_skeletons(joints):
+    cameras = ring(4)
+    points, score = split(observe(cameras, [walk_mm(1)])[0])
+    if joints == 17:
+        score[0, 0, 3] = np.nan
+    match = find_person(cameras, points[:, :, :joints], score[:, :, :joints])
+    assert match is not None
+    assert match.person.tolist() == [0] * 4

@@ -24,8 +24,8 @@ _GATE = 6.0
 _AGREEMENT = 0.4
 # How far a body may have moved since it was seen, mm (standard deviation of a soft preference).
 _REACH_MM = 500.0
-# Pairs of detections beyond this number are not tried (least confident first); 4 views with 6 people make 216.
-_MOST_PAIRS = 400
+# Views whose detections propose bodies (those that see most); all views vote. 8 views with 6 people make 1008 pairs.
+_MOST_PROPOSERS = 8
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,7 @@ def find_person(
     points = cameras.undistort(raw.flatten(1, 2)).reshape(raw.shape)
     cameras = cameras.undistorted()
     score = torch.where(torch.isfinite(points).all(-1), torch.as_tensor(confidence, dtype=torch.float64), 0.0)
+    score = torch.nan_to_num(score, nan=0.0)
     pairs = _pairs(score)
     if not pairs:
         return None
@@ -88,12 +89,11 @@ def find_person(
 
 
 def _pairs(score: Tensor) -> list[tuple[int, int, int, int]]:
-    """(view, person, view, person) of all pairs of detections in different views, most confident first."""
-    strength = score.sum(-1)
-    seen = [(v, p) for v, p in itertools.product(*map(range, strength.shape)) if (score[v, p] > 0).sum() >= 3]
-    pairs = [(*a, *b) for a, b in itertools.combinations(seen, 2) if a[0] != b[0]]
-    pairs.sort(key=lambda q: -float(strength[q[0], q[1]] * strength[q[2], q[3]]))
-    return pairs[:_MOST_PAIRS]
+    """(view, person, view, person) of all pairs of detections in different views, of the views that see most."""
+    enough = (score > 0).sum(-1) >= min(3, score.shape[-1])
+    order = (score.sum(-1) * enough).sum(-1).argsort(descending=True, stable=True)[:_MOST_PROPOSERS].tolist()
+    seen = [(v, p) for v in sorted(order) for p in range(score.shape[1]) if enough[v, p]]
+    return [(*a, *b) for a, b in itertools.combinations(seen, 2) if a[0] != b[0]]
 
 
 def _propose(
@@ -122,7 +122,7 @@ def _agreement(
     total = weight.sum(-1)
     # Fewer than five joints say little about a body; dividing by at least that many keeps a lone hand from a full vote.
     share: Tensor = (near * weight).sum(-1) / torch.where(total > 0, total, 1.0)
-    return share * ((near > 0).sum(-1) / 5.0).clamp(max=1.0)
+    return share * ((near > 0).sum(-1) / min(5.0, points.shape[-2])).clamp(max=1.0)
 
 
 def _preference(
@@ -131,7 +131,9 @@ def _preference(
     """Prefer the followed person where there is one, else the body nearest to where the cameras look."""
     if previous_mm is not None:
         distance = (bodies - torch.as_tensor(previous_mm)).norm(dim=-1).nanmedian(-1).values
-        return torch.nan_to_num(torch.exp(-0.5 * (distance / _REACH_MM).square()), nan=0.0)
+        near = torch.nan_to_num(torch.exp(-0.5 * (distance / _REACH_MM).square()), nan=0.0)
+        # Whoever is farther away is somebody else: the followed person is hidden, and nobody is better than a bystander.
+        return torch.where(distance <= 2 * _REACH_MM, near, 0.0)
     centre, radius = middle_mm(cameras)
     distance = (bodies - centre).norm(dim=-1).nanmedian(-1).values
     return torch.nan_to_num(torch.exp(-0.5 * (distance / (0.5 * radius)).square()), nan=0.0)

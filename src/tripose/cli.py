@@ -98,6 +98,10 @@ def predict(
     from tripose.verbs.predict import predict as triangulate_recording
     from tripose.verbs.summary import summary_tables
 
+    names = [p.resolve().name for p in recordings]
+    doubles = sorted({n for n in names if names.count(n) > 1})
+    if doubles:
+        raise TriposeError(f"several recordings have the same name {doubles[0]!r}, and so would their results in {out}")
     failed = 0
     for path in recordings[_shard(shard)]:
         try:

@@ -84,7 +84,7 @@ class Followed:
         lost_frames: frames since the last sighting.
     """
 
-    position_mm: Float[np.ndarray, "17 3"] | None = None
+    position_mm: Float[np.ndarray, "joint 3"] | None = None
     lost_frames: int = 0
 
     def after(self, match: Match | None, fps: float) -> Followed:

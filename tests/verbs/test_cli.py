@@ -76,6 +76,31 @@ def test_predict_is_idempotent_and_notices_changes(recording, tmp_path):
     assert not list(out.glob(".*"))
 
 
+def test_a_skeleton_of_25_joints(tmp_path):
+    cameras = ring(4)
+    coco = observe(cameras, [walk_mm(10)])
+    observed = np.full((*coco.shape[:3], 25, 3), np.nan)
+    observed[:, :, :, :17] = coco
+    folder = write_recording(tmp_path / "walk", cameras, observed)
+    refused(tripose("predict", folder, "--out", tmp_path / "out"), "25")
+    done = tripose("predict", folder, "--skeleton", "body25b", "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    poses = Pose3D.load(tmp_path / "out" / "walk.nc")
+    assert poses.skeleton.name == "body25b"
+    assert np.linalg.norm(poses.position_mm[:, 0, :17] - walk_mm(10), axis=-1).mean() < 10
+    # The same joints under another name are another result, not the finished one.
+    done = tripose("predict", folder, "--skeleton", "body25", "--out", tmp_path / "out")
+    assert done.returncode != 0 or Pose3D.load(tmp_path / "out" / "walk.nc").skeleton.name == "body25"
+
+
+def test_recordings_of_one_name_do_not_overwrite_each_other(tmp_path):
+    cameras = ring(3)
+    for name in ("a", "b"):
+        write_recording(tmp_path / name / "walk", cameras, observe(cameras, [walk_mm(3)]))
+    refused(tripose("predict", "a/walk", "b/walk", "--out", "out", cwd=tmp_path), "walk", "same name")
+    assert not (tmp_path / "out").exists()
+
+
 def test_shards_share_the_work_and_one_failure_does_not_stop_the_others(tmp_path):
     cameras = ring(3)
     for name in ("a", "b", "c"):

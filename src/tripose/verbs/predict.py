@@ -32,7 +32,7 @@ from tripose.geometry.triangulate import Method
 from tripose.lifting import check_size, lift
 from tripose.pose import Pose2D, Pose3D
 from tripose.recording import FrameSet, Recording
-from tripose.skeleton import COCO17, skeleton_named
+from tripose.skeleton import COCO17, Skeleton, skeleton_named
 from tripose.track import Followed, FollowedFrame, follow_images, follow_keypoints, open_detectors
 
 PIECE_FRAMES = 250
@@ -138,13 +138,16 @@ def make_folder(path: Path) -> None:
 
 
 def fingerprint(recording: Recording, *options: object) -> str:
-    """A short hash of what a result depends on: names, sizes and times of the input files, options, version."""
+    """A short hash of what a result depends on: the cameras, the input files' names, sizes and times, the options."""
     calibration = recording.calibration
     files = [calibration, *(sorted(calibration.glob("*tri.yml")) if calibration.is_dir() else [])]
     for source in (recording.videos or recording.keypoints).values():
         files += [source, *(sorted(source.iterdir()) if source.is_dir() else [])]
     stamps = [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files]
-    said = (__version__, recording.cameras.names, recording.frame_rate, dict(recording.rotate_deg), stamps, options)
+    cameras = recording.cameras
+    rig = [getattr(cameras, part).tolist() for part in ("K", "R", "t", "distortion", "size_px")]
+    meant = (cameras.names, cameras.lens, cameras.up, recording.skeleton, recording.frame_rate)
+    said = (__version__, rig, meant, dict(recording.rotate_deg), stamps, options)
     return hashlib.sha256(repr(said).encode()).hexdigest()[:16]
 
 
@@ -202,6 +205,7 @@ def _joined(
     recording: Recording,
     points: list[Float[np.ndarray, "time view joint 2"]],
     confidence: list[Float[np.ndarray, "time view joint"]],
+    skeleton: Skeleton = COCO17,
 ) -> Pose2D:
     if not points or not any(np.isfinite(p).any() for p in points):
         raise TriposeError(
@@ -211,7 +215,7 @@ def _joined(
     return Pose2D(
         points_px=np.concatenate(points)[:, :, None],
         confidence=np.concatenate(confidence)[:, :, None],
-        skeleton=COCO17,
+        skeleton=skeleton,
         views=recording.cameras.names,
         fps=recording.frame_rate,
     )
@@ -223,7 +227,7 @@ def _follow_files(recording: Recording) -> Pose2D:
     points, confidence = follow_keypoints(
         recording.cameras.select(everybody.views), everybody.points_px, everybody.confidence, everybody.fps
     )
-    return replace(_joined(recording, [points], [confidence]), skeleton=everybody.skeleton, views=everybody.views)
+    return _joined(recording, [points], [confidence], everybody.skeleton)
 
 
 def read_views(recording: Recording) -> Pose2D:
