@@ -25,13 +25,14 @@ MAY_IMPORT = {
     "formats": NOUNS,
     "filters": NOUNS,
     "diagnosis": NOUNS,
-    "video": {"errors"},
+    "image_folder": {"errors"},
+    "video": {"errors", "image_folder"},
     "detect": NOUNS | {"models"},
     "associate": NOUNS | {"geometry"},
     "lifting": NOUNS | {"geometry"},
     "drawing": NOUNS | {"diagnosis", "video", "video_writer", "formats"},
     "video_writer": {"errors"},
-    "recording": NOUNS | {"discovery", "recording_file", "video", "formats"},
+    "recording": NOUNS | {"discovery", "image_folder", "recording_file", "video", "formats"},
     "track": NOUNS | {"associate", "detect", "geometry", "models", "recording"},
 }
 

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import contextlib
 import resource
 import sys
+import warnings
 from fractions import Fraction
 
 import cv2
@@ -180,3 +182,47 @@ def test_memory_does_not_grow_with_length(tmp_path):
         if i == 50:
             before_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kb < 40_000
+
+
+@pytest.mark.parametrize("suffix", [".ts", ".mkv", ".mov", ".flv"])
+@pytest.mark.parametrize("start", [1, 29, 30, 56, 88, 117, 146])
+def test_start_is_exact_in_other_containers(tmp_path, suffix, start):
+    clip = write_clip(tmp_path / f"clip{suffix}", 150, 25, gop=30, b_frames=2)
+    assert numbers(clip, start=start) == same(range(start, 150))
+
+
+def test_a_damaged_first_key_frame_costs_only_its_group(tmp_path):
+    clip = write_clip(tmp_path / "clip.mp4", 90, gop=15)
+    content = bytearray(clip.read_bytes())
+    at = content.index(b"mdat") + 4
+    content[at : at + 700] = np.random.default_rng(0).bytes(700)
+    clip.write_bytes(bytes(content))
+    with pytest.warns(UserWarning, match="damaged"):
+        found = numbers(clip)
+    assert found[-1] == (89, 89)
+    assert all(index == number for index, number in found)
+    assert len(found) >= 60
+
+
+def test_a_cut_matroska_file_is_said(tmp_path):
+    clip = write_clip(tmp_path / "clip.mkv", 90)
+    clip.write_bytes(clip.read_bytes()[: clip.stat().st_size // 2])
+    with pytest.warns(UserWarning, match=r"ends after \d+ of 90 frames"):
+        numbers(clip)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".flv", ".ts"])
+def test_garbage_in_a_container_is_one_sentence_or_fewer_frames(tmp_path, suffix):
+    whole = write_clip(tmp_path / f"whole{suffix}", 30).read_bytes()
+    clip = tmp_path / f"clip{suffix}"
+    for seed in range(25):
+        random = np.random.default_rng(seed)
+        content = bytearray(whole)
+        for at in random.integers(0, len(content), 40):
+            content[at] = random.integers(256)
+        clip.write_bytes(bytes(content))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with contextlib.suppress(TriposeError):
+                count_frames(clip)
+                list(read_frames(clip, start=3))

@@ -132,7 +132,7 @@ def _preference(
     if previous_mm is not None:
         distance = (bodies - torch.as_tensor(previous_mm)).norm(dim=-1).nanmedian(-1).values
         near = torch.nan_to_num(torch.exp(-0.5 * (distance / _REACH_MM).square()), nan=0.0)
-        # Whoever is farther away is somebody else: the followed person is hidden, and nobody is better than a bystander.
+        # Whoever is farther away is somebody else; the followed person is hidden, and nobody beats a bystander.
         return torch.where(distance <= 2 * _REACH_MM, near, 0.0)
     centre, radius = middle_mm(cameras)
     distance = (bodies - centre).norm(dim=-1).nanmedian(-1).values

@@ -142,6 +142,7 @@ def view(
     poses: Annotated[Path, typer.Argument(help="Poses, NAME.nc.")],
     recording: Annotated[Path | None, typer.Option(help="Recording, for its cameras and videos.")] = None,
     calibration: CalibrationOption = None,
+    unit: UnitOption = None,
     html: Annotated[Path | None, typer.Option(help="Write a report that plays the motion.")] = None,
     overlay: Annotated[Path | None, typer.Option(help="Folder for videos with the skeleton drawn in.")] = None,
     rrd: Annotated[Path | None, typer.Option(help="Write a file for the rerun viewer.")] = None,
@@ -152,7 +153,7 @@ def view(
     from tripose.verbs.view import view as show
 
     loaded = Pose3D.load(poses)
-    opened = Recording.open(recording, calibration=calibration) if recording else None
+    opened = Recording.open(recording, calibration=calibration, unit=unit) if recording else None
     targets = [t for t in (html, overlay, rrd) if t] or [poses.with_suffix(".html")]
     for target in targets:
         for path in show(loaded, opened, target):

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tripose.errors import TriposeError
-from tripose.video import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from tripose.image_folder import IMAGE_SUFFIXES
+from tripose.video import VIDEO_SUFFIXES
 
 
 def find_calibration(folder: Path) -> Path:
@@ -51,7 +52,11 @@ def find_videos(folder: Path) -> dict[str, Path]:
     """Videos or image folders of a recording: view name -> path; empty when there are none."""
     for place in (folder / "videos", folder / "images", folder):
         if place.is_dir():
-            files = {p.stem: p for p in sorted(place.iterdir()) if p.suffix.lower() in VIDEO_SUFFIXES}
+            videos = [p for p in sorted(place.iterdir()) if p.suffix.lower() in VIDEO_SUFFIXES]
+            files = {p.stem: p for p in videos}
+            for path in videos:
+                if files[path.stem] != path:
+                    raise TriposeError(f"{path} and {files[path.stem].name} are the same view; keep one of them")
             folders = {p.name: p for p in sorted(place.iterdir()) if p.is_dir() and _holds_images(p)}
             if files or folders:
                 return files or folders
@@ -65,7 +70,7 @@ def find_keypoints(folder: Path, *, required: bool) -> Path | None:
         TriposeError: keypoints are required and none or several folders were found.
     """
     found = [
-        p for p in sorted(folder.iterdir()) if p.is_dir() and re.match(r"(pose|keypoints)(?!-?3d)", p.name.lower())
+        p for p in sorted(folder.iterdir()) if p.is_dir() and re.match(r"(pose|keypoints)(?![-_]?3d)", p.name.lower())
     ]
     if len(found) == 1:
         return found[0]
@@ -92,6 +97,21 @@ def keypoint_views(folder: Path) -> dict[str, Path]:
     if not views:
         raise TriposeError(f"{folder}: holds no keypoint files (folders of .json, or .json, .csv or .h5 per camera)")
     return views
+
+
+def late_starts(numbers: dict[str, tuple[int, int] | None]) -> dict[str, int]:
+    """How many frames each numbered view starts after the earliest one.
+
+    Where the numbers of all views overlap they count the same frames, and a view that lacks its first ones starts
+    later. Where they do not, each camera has its own count, and all views start together.
+
+    Args:
+        numbers: view -> lowest and highest frame number; None for views that are not numbered.
+    """
+    known = [n for n in numbers.values() if n is not None]
+    shared = bool(known) and max(low for low, _ in known) <= min(high for _, high in known)
+    first = min((low for low, _ in known), default=0)
+    return {view: n[0] - first if n is not None and shared else 0 for view, n in numbers.items()}
 
 
 def match_views(cameras: Sequence[str], views: Sequence[str], calibration: Path) -> dict[str, str]:

@@ -12,7 +12,7 @@ from tripose.geometry.triangulate import Method, Triangulation, triangulate
 from tripose.pose import Pose2D, Pose3D
 from tripose.skeleton import Skeleton
 
-# Frames triangulated at a time; keeps the memory of a long recording constant.
+# Frames triangulated at a time: bounds the working memory; the results themselves grow with the recording.
 _CHUNK = 2000
 LEG_BONE_MM = (150.0, 700.0)
 """Length of a child's or an adult's thigh and shank, with room for loose keypoints."""

@@ -13,9 +13,17 @@ import numpy as np
 from jaxtyping import UInt8
 
 from tripose.cameras import Cameras, Up
-from tripose.discovery import find_calibration, find_keypoints, find_videos, keypoint_views, match_views
+from tripose.discovery import (
+    find_calibration,
+    find_keypoints,
+    find_videos,
+    keypoint_views,
+    late_starts,
+    match_views,
+)
 from tripose.errors import TriposeError
 from tripose.formats.calibration import Unit, read_calibration
+from tripose.image_folder import frame_numbers
 from tripose.recording_file import read_recording_file
 from tripose.video import Frame, VideoInfo, probe, read_frames
 
@@ -90,12 +98,17 @@ class Recording:
         calibration_path = Path(calibration) if calibration else described.calibration or find_calibration(folder)
         videos = {} if keypoints else described.videos or find_videos(folder)
         found = Path(keypoints) if keypoints else described.keypoints or find_keypoints(folder, required=not videos)
-        points = keypoint_views(found) if found else {}
+        points = keypoint_views(found) if found and (keypoints or described.keypoints or not videos) else {}
         infos = {name: probe(p, described.fps) for name, p in videos.items()}
-        rotations = {name: described.rotate_deg.get(name, 0) for name in videos}
-        sizes = {name: _turned(info.size_px, rotations[name]) for name, info in infos.items()}
         names = read_calibration(calibration_path, unit or described.unit).names
         by_video = match_views(names, list(videos), calibration_path)
+        unknown = [n for n in described.rotate_deg if n not in by_video and n not in videos]
+        if unknown:
+            raise TriposeError(f"{folder}: rotate_deg names {unknown[0]!r}, which is neither a camera nor a view here")
+        camera_of = {view: camera for camera, view in by_video.items()}
+        turns = described.rotate_deg
+        rotations = {name: turns.get(name, turns.get(camera_of.get(name, name), 0)) for name in videos}
+        sizes = {name: _turned(info.size_px, rotations[name]) for name, info in infos.items()}
         by_points = match_views(names, list(points), calibration_path)
         known_px = {camera: sizes[view] for camera, view in by_video.items()}
         cameras = read_calibration(calibration_path, unit or described.unit, sizes_px=known_px)
@@ -145,12 +158,14 @@ class Recording:
             start: first index of the common time axis.
         """
         streams = {}
+        offsets = late_starts({n: frame_numbers(p) if p.is_dir() else None for n, p in self.videos.items()})
         for name, path in self.videos.items():
             info = self.infos[name]
-            first = int(start * info.fps / self.frame_rate)
+            # Half a common period earlier lies the first frame that may be the nearest.
+            first = int((start - 0.5) * info.fps / self.frame_rate) - 1 - offsets[name]
             rate = self.fps if path.is_dir() else None  # a video file has its own
-            decoded = read_frames(path, start=max(0, first - 1), fps=rate, rotate_deg=self.rotate_deg[name])
-            streams[name] = _resample(decoded, info.fps, self.frame_rate, start)
+            decoded = read_frames(path, start=max(0, first), fps=rate, rotate_deg=self.rotate_deg[name])
+            streams[name] = _resample(decoded, info, self.frame_rate, start, offsets[name])
         names = self.cameras.names
         pending = {name: next(streams[name], None) for name in names}
         index = start
@@ -177,11 +192,13 @@ class FrameSet:
 
 
 def _resample(
-    frames: Iterator[Frame], fps: float, common_fps: float, start: int
+    frames: Iterator[Frame], info: VideoInfo, common_fps: float, start: int, offset: int
 ) -> Iterator[tuple[int, UInt8[np.ndarray, "height width 3"]]]:
     """Yield (index on the common axis, image): for every index the frame nearest in time, if within half a period."""
-    if abs(fps - common_fps) < 0.01 * common_fps:
-        yield from ((f.index, f.image) for f in frames if f.index >= start)
+    # Rates that differ by less than half a frame over the whole clip are one rate, written differently.
+    drift_frames = abs(info.fps - common_fps) / common_fps * (info.n_frames or 100_000)
+    if drift_frames < 0.5:
+        yield from ((f.index + offset, f.image) for f in frames if f.index + offset >= start)
         return
     best: tuple[int, float, Frame] | None = None
     for frame in frames:

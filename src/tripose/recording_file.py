@@ -57,7 +57,7 @@ def read_recording_file(path: Path) -> RecordingFile:
     if not isinstance(content, dict):
         raise TriposeError(f"{path}: expected keys and values, got {type(content).__name__}")
     try:
-        said = RecordingFile(**content)
+        said = RecordingFile.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))

@@ -1,13 +1,13 @@
 """Frames of a video file or of a folder of images, each with its exact place in time.
 
-A frame's index is its place on the clip's regular time grid and comes from timestamps, never from counting, so a
-dropped or damaged frame leaves a gap and does not shift the frames after it. What cannot be read is left out and told
+A frame's index is its place on the clip's regular time grid and comes from timestamps, so a dropped or damaged frame
+leaves a gap and does not shift the frames after it. AVI files have no display times: their frames are counted, and a
+frame that the camera dropped does shift them. What cannot be read is left out and told
 once, at the end, through `warnings` (`UserWarning` with the file and the number of frames).
 """
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,13 +20,16 @@ import numpy as np
 from jaxtyping import UInt8
 
 from tripose.errors import TriposeError
+from tripose.image_folder import numbered_images, read_image
 
 VIDEO_SUFFIXES = frozenset(
     ".mp4 .mov .m4v .avi .mkv .webm .mpg .mpeg .ts .mts .m2ts .wmv .mxf .3gp .flv .ogv .mjpeg".split()
 )
-IMAGE_SUFFIXES = frozenset(".png .jpg .jpeg .bmp .tif .tiff .webp".split())
 
 DEFAULT_FOLDER_FPS = 30.0
+# Containers with an index of key frames. In MPEG streams a seek may land behind the frame asked for, or a picture off:
+# they are decoded from the beginning.
+_SEEKABLE = ("mp4", "matroska")
 SCANNED_PACKETS = 200  # enough for the median distance of frames, dropped ones included
 
 
@@ -78,8 +81,8 @@ def probe(path: Path, fps: float | None = None) -> VideoInfo:
     path = Path(path)
     _check_rate(fps)
     if path.is_dir():
-        images = _numbered_images(path)
-        first = next((image for image in (_read_image(file) for file in images.values()) if image is not None), None)
+        images = numbered_images(path)
+        first = next((image for image in (read_image(file) for file in images.values()) if image is not None), None)
         if first is None:
             raise TriposeError(f"none of the {len(images)} images in {path} can be read: they are damaged")
         height, width = first.shape[:2]
@@ -125,49 +128,20 @@ def count_frames(path: Path) -> int:
     path = Path(path)
     if path.is_dir():
         return sum(1 for _ in read_frames(path))
-    return sum(1 for _ in _decode(path, 0, _inspect(path).fps))
+    info = _inspect(path)
+    return sum(1 for _ in _decode(info, 0, info.fps))
 
 
 # Folders of images
 
 
-def _numbered_images(folder: Path) -> dict[int, Path]:
-    """Images by the last number in their names, ascending."""
-    images: dict[int, Path] = {}
-    for file in sorted(folder.iterdir()):
-        if file.suffix.lower() not in IMAGE_SUFFIXES or file.name.startswith("."):
-            continue
-        numbers = re.findall(r"\d+", file.stem)
-        if not numbers:
-            raise TriposeError(f"{file} has no frame number in its name, so its place in time is unknown")
-        number = int(numbers[-1])
-        if number in images:
-            raise TriposeError(f"{file} and {images[number].name} have the same frame number {number}")
-        images[number] = file
-    if not images:
-        raise TriposeError(f"there are no images in {folder} (looked for {' '.join(sorted(IMAGE_SUFFIXES))})")
-    return dict(sorted(images.items()))
-
-
-def _read_image(file: Path) -> UInt8[np.ndarray, "height width 3"] | None:
-    """RGB, 8 bit, upright by EXIF; None if the file cannot be read."""
-    import cv2
-
-    try:  # bytes, as OpenCV cannot open every path that the system can
-        encoded = np.frombuffer(file.read_bytes(), np.uint8)
-        image = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if len(encoded) else None
-    except (OSError, cv2.error):
-        return None
-    return None if image is None else np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
-
-
 def _folder_frames(folder: Path, start: int, fps: float, rotate_deg: int) -> Iterator[Frame]:
-    images = _numbered_images(folder)
+    images = numbered_images(folder)
     first = next(iter(images))
     wanted = [number for number in images if number - first >= start]
     lost = 0
     for number in wanted:
-        image = _read_image(images[number])
+        image = read_image(images[number])
         if image is None:
             lost += 1
         else:
@@ -193,8 +167,8 @@ def _open(path: Path) -> Iterator[Any]:
         raise TriposeError(f"{path}: the file is empty")
     try:
         container = av.open(str(path))
-    except (av.error.FFmpegError, OSError) as error:
-        raise TriposeError(f"{path}: not a video that can be opened ({error.strerror or error})") from error
+    except (av.error.FFmpegError, OSError, UnicodeDecodeError) as error:
+        raise TriposeError(f"{path}: not a video that can be opened ({error})") from error
     with container:
         if not container.streams.video:
             raise TriposeError(f"{path}: the file has no video stream")
@@ -202,18 +176,13 @@ def _open(path: Path) -> Iterator[Any]:
 
 
 def _inspect(path: Path) -> VideoInfo:
-    import av
-
     with _open(path) as container:
         stream = container.streams.video[0]
         fps = _nominal_fps(stream, container)
         length_s = float(stream.duration * stream.time_base) if stream.duration else (container.duration or 0) / 1e6
         promised = stream.frames or round(length_s * fps) or None
     with _open(path) as container:
-        try:
-            frame = next(iter(container.decode(video=0)), None)
-        except av.error.FFmpegError:
-            frame = None
+        frame = next((f for p in _packets(container) for f in _frames_of(p) or []), None)
         if frame is None:
             raise TriposeError(f"{path}: not one frame can be decoded; the file is damaged or was never finished")
         rotation = round(-frame.rotation / 90) * 90 % 360  # PyAV counts counter-clockwise
@@ -226,7 +195,7 @@ def _nominal_fps(stream: Any, container: Any) -> float:
 
     A recording that dropped frames has a low average rate in its header; its frames still lie on the nominal grid.
     """
-    ticks = sorted(p.pts for p in islice(container.demux(stream), SCANNED_PACKETS) if p.pts is not None)
+    ticks = sorted(p.pts for p in islice(_packets(container), SCANNED_PACKETS) if p.pts is not None)
     said = [float(rate) for rate in (stream.average_rate, stream.guessed_rate) if rate]
     gaps = np.diff(ticks)
     if not (gaps > 0).any():
@@ -238,48 +207,64 @@ def _nominal_fps(stream: Any, container: Any) -> float:
 
 def _video_frames(info: VideoInfo, start: int, fps: float, turn_deg: int) -> Iterator[Frame]:
     last = -1
-    for index, time_s, frame in _decode(info.path, start, fps):
+    for index, time_s, frame in _decode(info, start, fps):
         if index > last:
             last = index
             yield Frame(index, time_s, _rotated(frame.to_ndarray(format="rgb24"), turn_deg))
 
 
-def _decode(path: Path, start: int, fps: float) -> Iterator[tuple[int, float, Any]]:
+def _decode(info: VideoInfo, start: int, fps: float) -> Iterator[tuple[int, float, Any]]:
     """Sound frames from index `start` on: (index, time since the clip's first frame in seconds, frame).
 
     After a decoding error the frames up to the next key frame are built on damaged ones, and are left out with it.
     """
-    import av
-
-    with _open(path) as container:
+    with _open(info.path) as container:
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
-        first = _first_tick(container, path)
-        if start > 0 and first is not None:
-            # One second early: some containers seek by decoding time, which runs ahead of display time.
-            early_s = max(0.0, start / fps - 1.0)
+        first = _first_tick(container, info.path)
+        early_s = start / fps - 1.0
+        if early_s > 0 and first is not None and any(n in container.format.name for n in _SEEKABLE):
             container.seek(first + int(early_s / stream.time_base), stream=stream, backward=True)
         damaged, counted, lost, index = False, 0, 0, -1
-        for packet in container.demux(stream):
-            try:
-                frames = packet.decode()
-            except av.error.FFmpegError:
+        for packet in _packets(container):
+            frames = _frames_of(packet)
+            if frames is None:
                 damaged, lost, counted = True, lost + 1, counted + 1
-                continue
-            for frame in frames:
+            for frame in frames or []:
                 damaged = (damaged and not frame.key_frame) or frame.is_corrupt
-                time_s = counted / fps if first is None else float((frame.pts - first) * stream.time_base)
-                index = round(time_s * fps)
                 counted += 1
-                if damaged:
+                if damaged or (first is not None and frame.pts is None):
                     lost += 1
-                elif index >= start:
+                    continue
+                time_s = (counted - 1) / fps if first is None else float((frame.pts - first) * stream.time_base)
+                index = round(time_s * fps)
+                if index >= start:
                     yield index, time_s, frame
-        if index + 1 < stream.frames and lost == 0:
-            warnings.warn(
-                f"{path}: ends after {index + 1} of {stream.frames} frames; the file is cut off", stacklevel=2
-            )
-        _tell_lost(path, lost)
+        # One frame of slack: durations in headers are rounded.
+        if fps == info.fps and lost == 0 and index + 2 < (info.n_frames or 0):
+            text = f"{info.path}: ends after {index + 1} of {info.n_frames} frames; the file is cut off"
+            warnings.warn(text, stacklevel=2)
+        _tell_lost(info.path, lost)
+
+
+def _packets(container: Any) -> Iterator[Any]:
+    """The packets of the video stream, up to where the file cannot be read further."""
+    import av
+
+    try:
+        yield from container.demux(container.streams.video[0])
+    except av.error.FFmpegError:
+        return
+
+
+def _frames_of(packet: Any) -> list[Any] | None:
+    """The frames that a packet completes; None when it is damaged."""
+    import av
+
+    try:
+        return list(packet.decode())
+    except av.error.FFmpegError:
+        return None
 
 
 def _first_tick(container: Any, path: Path) -> int | None:
@@ -290,7 +275,7 @@ def _first_tick(container: Any, path: Path) -> int | None:
     if stream.start_time is not None:
         return int(stream.start_time)
     with _open(path) as again:
-        packets = islice(again.demux(again.streams.video[0]), SCANNED_PACKETS)
+        packets = islice(_packets(again), SCANNED_PACKETS)
         return min((p.pts for p in packets if p.pts is not None), default=None)
 
 

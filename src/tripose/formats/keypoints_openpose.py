@@ -24,6 +24,19 @@ def people_from_openpose(folder: Path) -> tuple[dict[int, list[Person]], int]:
     Raises:
         TriposeError: no such files, several series, two files for one frame, a broken file.
     """
+    files = _series(folder)
+    return {frame: _people(path) for frame, path in files.items()}, min(files)
+
+
+def numbered_frames(path: Path) -> tuple[int, int] | None:
+    """The lowest and the highest frame number of such a folder; None for other kinds of keypoints."""
+    if not path.is_dir():
+        return None
+    files = _series(path)
+    return min(files), max(files)
+
+
+def _series(folder: Path) -> dict[int, Path]:
     series: dict[str, dict[int, Path]] = defaultdict(dict)
     total = 0
     for path in sorted(folder.glob("*.json")):
@@ -40,7 +53,7 @@ def people_from_openpose(folder: Path) -> tuple[dict[int, list[Person]], int]:
     files = max(series.values(), key=len)
     if 2 * len(files) <= total:
         raise TriposeError(f"the folder holds several series of frames: {', '.join(sorted(series)[:4])}")
-    return {frame: _people(path) for frame, path in files.items()}, min(files)
+    return files
 
 
 def _people(path: Path) -> list[Person]:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from tripose.associate import find_person
+from tripose.associate import find_person, middle_mm
 from tripose.cameras import Cameras
 from tripose.diagnosis import Finding, reprojection_by_camera
 from tripose.errors import TriposeError
@@ -109,7 +109,7 @@ def _rig(cameras: Cameras) -> list[Finding]:
         apart = float((centers[i] - centers[j]).norm())
         if apart <= 1e-6 * max(span, 1.0):
             findings.append(Finding("bad", f"cameras {a!r} and {b!r} stand at the same place: no depth between them"))
-        elif len(cameras) == 2 and apart < _NARROW * float(centers.mean(0).norm()):
+        elif len(cameras) == 2 and apart < _NARROW * float(middle_mm(cameras)[1]):
             findings.append(
                 Finding("warn", f"cameras {a!r} and {b!r} are only {apart:.0f} mm apart: depth is uncertain")
             )

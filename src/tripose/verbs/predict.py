@@ -2,8 +2,8 @@
 
 Stages, each a file on disk, so that any can be looked at, repeated or replaced:
 
-1. follow the person through the images (or through given keypoints)  -> ``<name>.keypoints.npz``
-2. triangulate                                                         -> ``<name>.nc``
+1. follow the person through the images -> ``<name>.keypoints.npz`` (given keypoint files are read every time)
+2. triangulate                          -> ``<name>.nc``
 
 An interrupted run resumes: keypoints are kept in pieces while they are made. A finished one is not repeated unless
 its input or options changed.
@@ -15,17 +15,22 @@ import hashlib
 import itertools
 import shutil
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Float
 
 from tripose import __version__
+from tripose.discovery import late_starts
 from tripose.errors import TriposeError
 from tripose.formats.keypoints import read_keypoints, read_keypoints_npz, write_keypoints_npz
+from tripose.formats.keypoints_openpose import numbered_frames
 from tripose.formats.netcdf import read_netcdf, write_netcdf
 from tripose.formats.writing import atomic
 from tripose.geometry.triangulate import Method
@@ -34,6 +39,8 @@ from tripose.pose import Pose2D, Pose3D
 from tripose.recording import FrameSet, Recording
 from tripose.skeleton import COCO17, Skeleton, skeleton_named
 from tripose.track import Followed, FollowedFrame, follow_images, follow_keypoints, open_detectors
+
+T = TypeVar("T")
 
 PIECE_FRAMES = 250
 """Frames between two saves of an unfinished run."""
@@ -71,10 +78,9 @@ def predict(
         )
     result = None if out is None else out / f"{recording.name}.nc"
     key = fingerprint(recording, method, min_views)
-    if result is not None and result.exists():
-        done = read_netcdf(result)
-        if done.notes.get("fingerprint") == key:
-            return done
+    done = _finished(result, read_netcdf)
+    if done is not None and done.notes.get("fingerprint") == key:
+        return done
     pose2d = keypoints_of(recording, out=out, progress=progress)
     poses = lift(pose2d, recording.cameras, method=method, min_views=min_views)
     check_size(poses, str(recording.calibration))
@@ -111,16 +117,23 @@ def keypoints_of(recording: Recording, *, out: Path | None = None, progress: Pro
         return _joined(recording, [f.points_px[None] for f in frames], [f.confidence[None] for f in frames])
     finished = out / f"{recording.name}.keypoints.npz"
     key = fingerprint(recording)
-    if finished.exists():
-        pose2d = read_keypoints_npz(finished)
-        if pose2d.notes.get("fingerprint") == key:
-            return pose2d
+    done = _finished(finished, read_keypoints_npz)
+    if done is not None and done.notes.get("fingerprint") == key:
+        return done
     pieces = out / f".{recording.name}.{key}"
     make_folder(pieces)
     pose2d = replace(_follow_in_pieces(recording, pieces, progress), notes={"fingerprint": key})
     write_keypoints_npz(pose2d, finished)
     shutil.rmtree(pieces)
     return pose2d
+
+
+def _finished(path: Path | None, read: Callable[[Path], T]) -> T | None:
+    """A result of an earlier run; None when there is none or it cannot be read."""
+    try:
+        return read(path) if path is not None and path.exists() else None
+    except TriposeError:
+        return None
 
 
 def make_folder(path: Path) -> None:
@@ -155,11 +168,15 @@ def _follow_in_pieces(recording: Recording, pieces: Path, progress: Progress | N
     """Follow through the videos, saving every `PIECE_FRAMES`; go on where saved pieces end."""
     points, confidence, state = [], [], Followed()
     for path in sorted(pieces.glob("[0-9]*.npz")):
-        with np.load(path, allow_pickle=False) as piece:
-            points.append(piece["points_px"])
-            confidence.append(piece["confidence"])
-            known = piece["position_mm"]
-            state = Followed(known if known.size else None, int(piece["lost_frames"]))
+        try:
+            with np.load(path, allow_pickle=False) as piece:
+                arrays = {name: piece[name] for name in piece.files}
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error):
+            break  # cut off by a full disk or a power failure: made again, with all that follow
+        points.append(arrays["points_px"])
+        confidence.append(arrays["confidence"])
+        known = arrays["position_mm"]
+        state = Followed(known if known.size else None, int(arrays["lost_frames"]))
     start = sum(len(p) for p in points)
     for frames in _batched(_follow_videos(recording, state, start, progress)):
         points.append(np.stack([f.points_px for f in frames]))
@@ -237,17 +254,14 @@ def read_views(recording: Recording) -> Pose2D:
         TriposeError: views with different skeletons, or as the readers say.
     """
     skeleton = skeleton_named(recording.skeleton) if recording.skeleton else None
-    views = {
-        camera: read_keypoints(path, skeleton, recording.frame_rate, tuple(size_px))
-        for (camera, path), size_px in zip(
-            recording.keypoints.items(),
-            recording.cameras.select(list(recording.keypoints)).size_px.tolist(),
-            strict=True,
-        )
-    }
-    skeletons = {v.skeleton.name: camera for camera, v in views.items()}
-    if len(skeletons) > 1:
-        raise TriposeError(f"{recording.folder}: views have different skeletons: {skeletons}")
+    sizes = recording.cameras.select(list(recording.keypoints)).size_px.tolist()
+    sources = [(c, p, tuple(s)) for (c, p), s in zip(recording.keypoints.items(), sizes, strict=True)]
+    if skeleton is None:
+        # A camera that sees nobody has no joints to count, so the others tell.
+        skeleton = next((v.skeleton for c, p, s in sources if (v := _told(p, recording.frame_rate, s))), None)
+    views = {c: read_keypoints(p, skeleton, recording.frame_rate, s) for c, p, s in sources}
+    late = late_starts({c: numbered_frames(p) for c, p, _ in sources})
+    views = {c: _later(view, late[c]) for c, view in views.items()}
     first = next(iter(views.values()))
     time = max(len(v.points_px) for v in views.values())
     people = max(v.points_px.shape[2] for v in views.values())
@@ -258,3 +272,20 @@ def read_views(recording: Recording) -> Pose2D:
         points[:frames, i, :persons] = view.points_px[:, 0]
         confidence[:frames, i, :persons] = view.confidence[:, 0]
     return Pose2D(points, confidence, first.skeleton, tuple(views), first.fps)
+
+
+def _told(path: Path, fps: float, size_px: tuple[int, int]) -> Pose2D | None:
+    """The keypoints of a view if its file tells its skeleton."""
+    try:
+        return read_keypoints(path, None, fps, size_px)
+    except TriposeError:
+        return None  # told when it is read again
+
+
+def _later(view: Pose2D, frames: int) -> Pose2D:
+    """The view with empty frames before its first one."""
+    if not frames:
+        return view
+    points = np.concatenate([np.full((frames, *view.points_px.shape[1:]), np.nan), view.points_px])
+    score = np.concatenate([np.zeros((frames, *view.confidence.shape[1:])), view.confidence])
+    return replace(view, points_px=points, confidence=score)
