@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from fractions import Fraction
+
 import cv2
 import numpy as np
 import pytest
@@ -62,7 +64,7 @@ def test_nearly_equal_rates_do_not_drift(tmp_path):
     rig_for(tmp_path)
     (tmp_path / "videos").mkdir()
     write_clip(tmp_path / "videos" / "cam1.mp4", 250, 30)
-    write_clip(tmp_path / "videos" / "cam2.mp4", 250, 29.8)
+    write_clip(tmp_path / "videos" / "cam2.mp4", 250, Fraction(149, 5))
     for index, a, b in sets(Recording.open(tmp_path)):
         if a is not None and b is not None:
             assert abs(a / 30 - b / 29.8) <= 0.5 / 29.8 + 1e-3, index

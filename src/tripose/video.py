@@ -253,7 +253,7 @@ def _packets(container: Any) -> Iterator[Any]:
 
     try:
         yield from container.demux(container.streams.video[0])
-    except av.error.FFmpegError:
+    except (av.error.FFmpegError, IndexError):  # IndexError: PyAV's, when damage looks like a new stream
         return
 
 

@@ -98,7 +98,9 @@ predict.predict(Recording.open({str(sample)!r}), out=Path({str(tmp_path)!r}), pr
 """
     assert subprocess.run([sys.executable, "-c", kill_at_50], check=False).returncode == 9
     assert not list(tmp_path.glob("*.nc"))
-    assert len(list(tmp_path.glob(".balancing.*/*.npz"))) == 2
+    pieces = sorted(tmp_path.glob(".balancing.*/*.npz"))
+    assert len(pieces) == 2
+    pieces[1].write_bytes(pieces[1].read_bytes()[:500])  # as a power failure leaves it
     done = run("predict", sample, "--out", tmp_path)
     assert done.returncode == 0, done.stderr
     resumed = read_keypoints_npz(tmp_path / "balancing.keypoints.npz")
