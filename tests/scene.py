@@ -15,22 +15,15 @@ import torch
 from tripose.cameras import Cameras
 from tripose.formats.calibration import write_calibration_toml
 from tripose.skeleton import COCO17
-from walkers import _body
+from walkers import body_part, look_at
 
 FPS = 30.0
 
 
 def ring(views: int = 4, distortion: list[float] | None = None, focal_px: float = 1145.0) -> Cameras:
     """Cameras on a circle of 4 m at 1.5 m height, looking at 1 m above the middle; 1000 x 1000 px, z up."""
-    R, t = [], []
-    for angle in 2 * np.pi * np.arange(views) / views + 0.2:
-        center = np.array([4000 * np.cos(angle), 4000 * np.sin(angle), 1500])
-        forward = np.array([0, 0, 1000]) - center
-        forward /= np.linalg.norm(forward)
-        right = np.cross(forward, [0, 0, 1])
-        right /= np.linalg.norm(right)
-        R.append(np.stack([right, np.cross(forward, right), forward]))
-        t.append(-R[-1] @ center)
+    angles = 2 * np.pi * np.arange(views) / views + 0.2
+    R, t = look_at(angles, radius_mm=4000, height_mm=1500, target_mm=1000)
     K = [[[focal_px, 0, 499.5], [0, focal_px, 499.5], [0, 0, 1]]] * views
     names = [f"cam{i + 1}" for i in range(views)]
     lens = None if distortion is None else [distortion] * views
@@ -41,7 +34,7 @@ def walk_mm(frames: int = 60, radius_mm: float = 500.0, angle: float = 0.0) -> n
     """[time, 17, 3] mm: one COCO-17 person on a circle."""
     time = np.arange(frames) / FPS
     turn = 0.8 * time + angle
-    body = np.stack([_body(name, 2 * np.pi * 0.9 * time) for name in COCO17.joints], 1)
+    body = np.stack([body_part(name, 2 * np.pi * 0.9 * time) for name in COCO17.joints], 1)
     cos, sin = np.cos(turn), np.sin(turn)
     rotation = np.stack([np.stack([cos, -sin], -1), np.stack([sin, cos], -1)], -2)
     body[..., :2] = np.einsum("tij,tnj->tni", rotation, body[..., :2])

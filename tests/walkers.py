@@ -14,23 +14,29 @@ BAD = "<b>right</b>"
 _HEAD_MM = {"nose": (0, 90, 1640), "eye": (35, 80, 1680), "ear": (75, 0, 1660)}
 
 
-def rig() -> Cameras:
-    """Four cameras on a circle of 4 m, looking at the middle of a person; z is up."""
+def look_at(angles, radius_mm, height_mm, target_mm):
+    """Rotations and translations (mm) of cameras on a circle, looking at a height above its middle; z is up."""
     R, t = [], []
-    for angle in np.deg2rad([20, 110, 200, 290]):
-        center = np.array([4000 * np.cos(angle), 4000 * np.sin(angle), 1800])
-        forward = np.array([0, 0, 900]) - center
+    for angle in angles:
+        center = np.array([radius_mm * np.cos(angle), radius_mm * np.sin(angle), height_mm])
+        forward = np.array([0, 0, target_mm]) - center
         forward /= np.linalg.norm(forward)
         right = np.cross(forward, [0, 0, 1])
         right /= np.linalg.norm(right)
         R.append(np.stack([right, np.cross(forward, right), forward]))
         t.append(-R[-1] @ center)
+    return R, t
+
+
+def rig() -> Cameras:
+    """Four cameras on a circle of 4 m, looking at the middle of a person; z is up."""
+    R, t = look_at(np.deg2rad([20, 110, 200, 290]), radius_mm=4000, height_mm=1800, target_mm=900)
     K = [[[700, 0, 320], [0, 700, 240], [0, 0, 1]]] * 4
     names = ("front", "left", "back", BAD)
     return Cameras.build(names, K, R, t, [[640, 480]] * 4, distortion=[[-0.1, 0.02, 0.0, 0.0]] * 4, up="z")
 
 
-def _body(joint: str, phase: np.ndarray) -> np.ndarray:
+def body_part(joint: str, phase: np.ndarray) -> np.ndarray:
     """[time, 3] mm: a joint of someone who walks on the spot, facing +y, with rigid limbs."""
     side, _, part = joint.rpartition("_")
     sign = -1 if side == "left" else 1  # facing +y, the left side is at -x
@@ -59,7 +65,7 @@ def walk(frames: int = 120, persons: int = 1, fps: float = 60.0) -> Pose3D:
     for p in range(persons):
         place = np.array([900 * (p - (persons - 1) / 2), 0, 0]) + np.outer(time - time.mean(), [0, 1100, 0])
         for j, name in enumerate(COCO17.joints):
-            position[:, p, j] = place + _body(name, 2 * np.pi * 0.9 * time + p)
+            position[:, p, j] = place + body_part(name, 2 * np.pi * 0.9 * time + p)
     position += random.normal(0, 3, position.shape)
     n_views = random.choice([2, 3, 4], (frames, persons, 17), p=[0.1, 0.3, 0.6])
     error = np.abs(random.normal(0, 1, (frames, 4, persons, 17))) * np.array([5, 6, 5.5, 21])[:, None, None]

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from scene import ring
-from tripose.geometry.crops import crop_person, square_box, to_crop, to_frame
+from tripose.geometry.crops import crop_person, square_box, to_frame
 
 LENSES = [[], [-0.28, 0.1, 0.001, -0.002]]
 
@@ -45,7 +45,8 @@ def test_the_box_ends_where_the_crop_ends():
     camera = ring(1)
     _, view = crop_person(np.zeros((1000, 1000, 3), np.uint8), camera, np.array([200.3, 100.1, 700.3, 600.1]), 256)
     corners = np.array([[200.3, 100.1], [700.3, 600.1]])
-    np.testing.assert_allclose(to_crop(corners, view, camera), [[-0.5, -0.5], [255.5, 255.5]], atol=1e-9)
+    edges = np.array([[-0.5, -0.5], [255.5, 255.5]])
+    np.testing.assert_allclose(to_frame(edges, view, camera), corners, atol=1e-9)
     assert view.size_px.tolist() == [[256, 256]]
     assert view.lens == ("pinhole",)
 
@@ -84,12 +85,13 @@ def test_a_shrunken_crop_averages(distortion, side):
 
 
 @pytest.mark.parametrize("distortion", LENSES)
-def test_points_go_there_and_back(distortion):
+def test_points_of_a_crop_go_to_where_the_frame_sees_them(distortion):
     camera = ring(1, distortion=distortion)
     _, view = crop_person(np.zeros((1000, 1000, 3), np.uint8), camera, np.array([200.0, 100.0, 700.0, 600.0]), 256)
-    points = np.random.default_rng(0).uniform(0, 255, (20, 2))
-    points[3] = np.nan
-    np.testing.assert_allclose(to_crop(to_frame(points, view, camera), view, camera), points, atol=1e-5)
+    world = torch.as_tensor(np.random.default_rng(0).uniform([-600, -600, 300], [600, 600, 1700], (20, 3)))
+    in_crop, in_frame = view.project(world)[0][0].numpy(), camera.project(world)[0][0].numpy()
+    in_crop[3] = in_frame[3] = np.nan
+    np.testing.assert_allclose(to_frame(in_crop, view, camera), in_frame, atol=1e-6)
 
 
 def test_outside_of_the_frame_is_black():

@@ -78,14 +78,6 @@ def to_frame(points_px: Float[np.ndarray, "point 2"], view: Cameras, camera: Cam
     return raw
 
 
-def to_crop(points_px: Float[np.ndarray, "point 2"], view: Cameras, camera: Cameras) -> Float[np.ndarray, "point 2"]:
-    """Move points from a raw frame to a crop; NaN stays NaN."""
-    points = torch.as_tensor(points_px, dtype=torch.float64)
-    ideal = camera.undistort(points[None])[0]
-    inside: Float[np.ndarray, "point 2"] = to_pixels(to_normalised(ideal, camera.K[0]), view.K[0]).numpy()
-    return inside
-
-
 def _raw_positions(
     camera: Cameras, view: Cameras, side_px: int
 ) -> tuple[Float[np.ndarray, "side side"], Float[np.ndarray, "side side"]]:

@@ -17,7 +17,7 @@ from tripose.cameras import Cameras
 
 _MM_PER_M = 1000.0
 # Smallest determinant of the normal matrix, relative to its mean eigenvalue cubed, that counts as three-dimensional
-# information. Two rays that enclose 0.1 degrees are at 8e-7; identical cameras at 1e-17 (float64 rounding).
+# information. Two rays that enclose 0.1 degrees are at 3e-6; identical cameras at 1e-17 (float64 rounding).
 _DEGENERATE = 1e-11
 # Steps from the inhomogeneous to the homogeneous solution: two leave 5e-3 mm at 40 px noise, three 7e-9.
 _QUOTIENT_STEPS = 3

@@ -122,7 +122,7 @@ def cauchy_refine(
         rays: the problem; confidences enter squared, as in the DLT.
         position: start, metres.
         scale: Cauchy scale in units of ``rays.focal_px``.
-        iterations: steps; eight leave less than 0.01 mm on the recordings measured.
+        iterations: steps; on Shelf eight leave 0.001 mm in the median and 4 mm at the 99 % quantile.
     """
     base = rays.weight * rays.weight
     for _ in range(iterations):

