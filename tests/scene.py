@@ -6,7 +6,6 @@ The base of the tests that re-create what went wrong for users of other tools.
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -66,8 +65,3 @@ def write_recording(folder: Path, cameras: Cameras, observed: np.ndarray) -> Pat
             content = {"people": [{"pose_keypoints_2d": p} for p in found]}
             (place / f"{name}_{i:012d}_keypoints.json").write_text(json.dumps(content))
     return folder
-
-
-def renamed(cameras: Cameras, names: list[str]) -> Cameras:
-    """The rig with its cameras called otherwise."""
-    return replace(cameras, names=tuple(names))
