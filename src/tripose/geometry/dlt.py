@@ -70,6 +70,30 @@ def make_rays(
     return Rays(uv, P, torch.where(seen, weight, 0.0), focal)
 
 
+def projection_rays(
+    P: Float[Tensor, "*batch view 3 4"],
+    points_px: Float[Tensor, "*batch view point 2"],
+    weight: Float[Tensor, "*batch view point"],
+    image_size_px: tuple[int, int],
+) -> Rays:
+    """The same for views of one size that are known by their projection matrices (pinhole crops).
+
+    Args:
+        P: mm to px.
+        points_px: image positions; NaN = missing.
+        weight: observation weights; anything not finite or not positive counts as missing.
+        image_size_px: width, height.
+    """
+    P, points_px, weight = P.double(), points_px.double(), weight.double()
+    seen = torch.isfinite(points_px[..., 0] + points_px[..., 1]) & (weight > 0) & (weight < torch.inf)
+    focal = P.new_tensor(float(max(image_size_px)))
+    centre = P.new_tensor(image_size_px) / 2
+    uv = (torch.where(seen[..., None], points_px, centre) - centre) / focal
+    rows = torch.cat([(P[..., :2, :] - centre[:, None] * P[..., 2:, :]) / focal, P[..., 2:, :]], -2)
+    rows = torch.cat([rows[..., :3], rows[..., 3:] / _MM_PER_M], -1)
+    return Rays(uv.mT, rows, torch.where(seen, weight, 0.0), focal)
+
+
 def dlt(rays: Rays, homogeneous: float = 1.0) -> tuple[Float[Tensor, "*batch 3 point"], Bool[Tensor, "*batch point"]]:
     """Solve the weighted DLT of every point.
 

@@ -1,0 +1,74 @@
+"""What every method does with images, and what every method returns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypedDict
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from tripose.cameras import Cameras
+from tripose.geometry.volume import Cuboid
+from tripose.models.config import ImageNetwork
+
+# Images that go through the 2D network together when no gradients are kept: memory then does not grow with the views.
+_TOGETHER = 4
+
+
+class ModelOutput(TypedDict):
+    """What every method returns; positions are NaN where the views do not determine them."""
+
+    keypoints_mm: Float[Tensor, "batch joint 3"]
+    confidence: Float[Tensor, "batch view joint"]
+    keypoints_px: Float[Tensor, "batch view joint 2"]
+    heatmaps: Float[Tensor, "batch view joint rows columns"] | None  # logits, with the multiplier
+    volumes: Float[Tensor, "batch joint voxel voxel voxel"] | None  # logits, with the multiplier
+    cuboid: Cuboid | None  # where the volumes are
+
+
+def normalise(images: Float[Tensor, "image 3 height width"], config: ImageNetwork) -> Tensor:
+    """RGB in 0..1 to what the network was trained on."""
+    if config.channels == "bgr":
+        images = images.flip(1)
+    return (images - images.new_tensor(config.mean)[:, None, None]) / images.new_tensor(config.std)[:, None, None]
+
+
+def encode_views(
+    encode: Callable[[Tensor], Sequence[Tensor]],
+    images: Float[Tensor, "batch view 3 height width"],
+    view_valid: Bool[Tensor, "batch view"] | None,
+) -> list[Tensor]:
+    """Run the per-image part of a model on the views that exist; results of the others are zero.
+
+    Args:
+        encode: images [image 3 height width] to tensors [image ...].
+        images: what is in missing views (NaN included) reaches nothing, not even batch statistics.
+        view_valid: None: all.
+    """
+    given = images.flatten(0, 1) if view_valid is None else images[view_valid]
+    if torch.is_grad_enabled() or len(given) <= _TOGETHER:
+        parts = [encode(given)]
+    else:
+        parts = [encode(some) for some in given.split(_TOGETHER)]
+    results = [torch.cat(r) if len(r) > 1 else r[0] for r in zip(*parts, strict=True)]
+    if view_valid is None:
+        return [r.unflatten(0, images.shape[:2]) for r in results]
+    return [r.new_zeros(*view_valid.shape, *r.shape[1:]).masked_scatter(_like(view_valid, r), r) for r in results]
+
+
+def crop_projections(cameras: Cameras, batch: int) -> Float[Tensor, "batch view 3 4"]:
+    """Projection matrices of crop cameras, float64, one rig per sample.
+
+    Raises:
+        ValueError: a lens with distortion: crops are pinhole cameras (`tripose.geometry.crops`).
+    """
+    if set(cameras.lens) != {"pinhole"}:
+        raise ValueError("the models take crops, which are pinhole cameras; these cameras have distortion")
+    P = cameras.to(torch.float64).P
+    return P if P.ndim == 4 else P.expand(batch, *P.shape)
+
+
+def _like(mask: Tensor, result: Tensor) -> Tensor:
+    return mask.reshape(*mask.shape, *[1] * (result.ndim - 1)).expand(*mask.shape, *result.shape[1:])

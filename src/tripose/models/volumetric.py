@@ -1,0 +1,142 @@
+"""Volumetric triangulation: features of all views in one cuboid, a 3D network, a 3D soft-argmax.
+
+Source: Iskakov et al., ICCV 2019, section 3.2.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from tripose.cameras import Cameras
+from tripose.geometry.volume import Cuboid, integrate_volumes, place_cuboid, unproject
+from tripose.models.config import Volumetric
+from tripose.models.pose_resnet import FEATURE_CHANNELS, PoseResNet
+from tripose.models.v2v import CHANNELS, V2V, LightV2V
+from tripose.models.views import ModelOutput, crop_projections, encode_views, normalise
+from tripose.skeleton import Skeleton
+
+
+class VolumetricTriangulation(nn.Module):
+    """From crops of one view or more to a position per joint.
+
+    Args:
+        config: what the model is.
+
+    Raises:
+        ValueError: a number of voxels that the 3D network cannot halve often enough.
+    """
+
+    def __init__(self, config: Volumetric) -> None:
+        super().__init__()
+        self.config = config
+        weighted = config.aggregation in ("conf", "conf_norm")
+        joints = len(config.joints)
+        self.backbone = PoseResNet(config.layers, joints, channel_confidences=CHANNELS if weighted else 0)
+        self.process_features = nn.Sequential(nn.Conv2d(FEATURE_CHANNELS, CHANNELS, 1))
+        self.volume_net = V2V(joints) if config.net == "v2v" else LightV2V(joints)
+        if config.voxels % self.volume_net.divisor:
+            raise ValueError(
+                f"voxels is {config.voxels}; the net {config.net!r} needs a multiple of {self.volume_net.divisor}"
+            )
+
+    def forward(
+        self,
+        images: Float[Tensor, "batch view 3 height width"],
+        cameras: Cameras,
+        view_valid: Bool[Tensor, "batch view"] | None = None,
+        center_mm: Float[Tensor, "batch 3"] | None = None,
+        *,
+        yaw_rad: Float[Tensor, " batch"] | None = None,
+    ) -> ModelOutput:
+        """Estimate the joints.
+
+        Args:
+            images: crops, RGB in 0..1.
+            cameras: of the crops (pinhole), with or without a batch axis; their up-axis turns the cuboid.
+            view_valid: views that exist; None: all.
+            center_mm: centre of the cuboid: the person's root, see `root_mm`.
+            yaw_rad: turn of the cuboid about the up-axis; None: drawn at random in training, else 0.
+
+        Raises:
+            ValueError: no `center_mm`.
+        """
+        if center_mm is None:
+            raise ValueError("the volumetric method needs center_mm, the place of its cuboid")
+        if yaw_rad is None and self.training:
+            yaw_rad = 2 * math.pi * torch.rand(len(images), dtype=torch.float64, device=images.device)
+        config = self.config
+        cuboid = place_cuboid(
+            center_mm, config.side_mm, config.voxels, up=config.up, world_up=cameras.up, yaw_rad=yaw_rad
+        )
+        features, confidence = encode_views(self.encode, images, view_valid)
+        P, size_px = crop_projections(cameras, len(images)), images.shape[-1:-3:-1]
+        volumes = self.volumes(features, confidence, P, size_px, cuboid, view_valid)
+        keypoints_mm = integrate_volumes(volumes, cuboid, relu=not config.softmax)
+        keypoints_px, seen = _look(keypoints_mm, P, size_px)
+        if view_valid is not None:
+            seen = seen & view_valid[..., None]
+            keypoints_mm = torch.where(view_valid.any(1)[:, None, None], keypoints_mm, torch.nan)
+        return ModelOutput(
+            keypoints_mm=keypoints_mm,
+            confidence=seen.to(volumes.dtype),
+            keypoints_px=keypoints_px,
+            heatmaps=None,
+            volumes=volumes,
+            cuboid=cuboid,
+        )
+
+    def encode(self, images: Float[Tensor, "image 3 height width"]) -> tuple[Tensor, Tensor]:
+        """Features for the cuboid, and the confidence of every channel (none without the head)."""
+        result = self.backbone(normalise(images, self.config), heatmaps=False)
+        confidence = result.channel_confidence
+        features: Tensor = self.process_features(result.features)
+        return features, features[..., :0, 0, 0] if confidence is None else confidence
+
+    def volumes(
+        self,
+        features: Float[Tensor, "batch view 32 rows columns"],
+        confidence: Float[Tensor, "batch view _"],
+        P: Float[Tensor, "batch view 3 4"],
+        image_size_px: tuple[int, int],
+        cuboid: Cuboid,
+        view_valid: Bool[Tensor, "batch view"] | None = None,
+    ) -> Float[Tensor, "batch joint voxel voxel voxel"]:
+        """Logits (with the multiplier) of every joint in the cuboid."""
+        unprojected = unproject(
+            features,
+            P,
+            image_size_px,
+            cuboid,
+            self.config.aggregation,
+            confidence=confidence if confidence.shape[-1] else None,
+            view_valid=view_valid,
+            legacy_alignment=self.config.legacy_alignment,
+        )
+        volumes: Tensor = self.volume_net(unprojected.to(self.process_features[0].weight.dtype))
+        return volumes * self.config.multiplier
+
+
+def root_mm(keypoints_mm: Float[Tensor, "batch joint 3"], skeleton: Skeleton) -> Float[Tensor, "batch 3"]:
+    """Where the cuboid of a person stands: the pelvis, or the middle of the hips.
+
+    Give an algebraic model's keypoints, or the truth (the published ``use_gt_pelvis``).
+    """
+    if skeleton.root is not None:
+        return keypoints_mm[:, skeleton.index(skeleton.root)]
+    return keypoints_mm[:, [skeleton.index("left_hip"), skeleton.index("right_hip")]].mean(1)
+
+
+def _look(
+    keypoints_mm: Float[Tensor, "batch joint 3"], P: Float[Tensor, "batch view 3 4"], image_size_px: tuple[int, int]
+) -> tuple[Float[Tensor, "batch view joint 2"], Bool[Tensor, "batch view joint"]]:
+    """Where the joints are in the images (NaN behind a camera), and which of them lie inside."""
+    projected = keypoints_mm[:, None] @ P[..., :3].mT + P[..., None, :, 3]
+    depth = projected[..., 2:]
+    in_front = depth > 0
+    points_px = torch.where(in_front, projected[..., :2] / torch.where(in_front, depth, 1.0), torch.nan)
+    inside = (points_px > -0.5) & (points_px < points_px.new_tensor(image_size_px) - 0.5)
+    return points_px, inside.all(-1)
