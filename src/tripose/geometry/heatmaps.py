@@ -51,7 +51,13 @@ def cell_weights(logits: Tensor, dims: int, *, relu: bool) -> Tensor:
     precise = logits if logits.dtype == torch.float64 else logits.float()
     if relu:
         return precise.relu()
-    return precise.flatten(-dims).softmax(-1).unflatten(-1, logits.shape[-dims:])
+    weights: Tensor = precise.flatten(-dims).softmax(-1).unflatten(-1, logits.shape[-dims:])
+    return weights
+
+
+def size_of(maps: Float[Tensor, "*batch rows columns"]) -> tuple[int, int]:
+    """Width and height of images or maps."""
+    return maps.shape[-1], maps.shape[-2]
 
 
 def cell_grid(

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from tripose.cameras import Up
-from tripose.geometry.heatmaps import cell_grid, cell_weights, integrate
+from tripose.geometry.heatmaps import cell_grid, cell_weights, integrate, size_of
 
 Aggregation = Literal["sum", "max", "softmax", "conf", "conf_norm"]
 
@@ -131,7 +131,7 @@ def unproject(
             with the value 0.
         chunk: voxels x views x samples looked at together.
     """
-    batch, views, channels, rows, columns = features.shape
+    batch, views = features.shape[:2]
     with torch.autocast(features.device.type, enabled=False):
         if features.dtype != torch.float64:
             features = features.float()
@@ -142,7 +142,7 @@ def unproject(
             if aggregation == "conf_norm" and legacy_alignment:
                 total = confidence.sum(1, keepdim=True)
                 confidence = confidence / torch.where(total > 0, total, 1.0)
-        axes = _projected_axes(P, image_size_px, (columns, rows), cuboid, legacy_alignment)
+        axes = _projected_axes(P, image_size_px, size_of(features), cuboid, legacy_alignment)
         step = max(1, chunk // (batch * views * cuboid.voxels**2))
         keep_graph = torch.is_grad_enabled() and (features.requires_grad or axes[0].requires_grad)
         parts = []
@@ -221,7 +221,8 @@ def _unproject_slab(
     if not legacy_alignment:
         inside = (position.detach().abs() <= 1).all(-1)
         seen = seen & inside.flatten(2)[:, :, None]
-    return _aggregate(values, seen, confidence, aggregation, legacy_alignment).unflatten(-1, shape)
+    slab: Tensor = _aggregate(values, seen, confidence, aggregation, legacy_alignment).unflatten(-1, shape)
+    return slab
 
 
 def _aggregate(

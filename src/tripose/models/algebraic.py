@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from tripose.cameras import Cameras
 from tripose.geometry.dlt import dlt, projection_rays
-from tripose.geometry.heatmaps import soft_argmax, to_pixels
+from tripose.geometry.heatmaps import size_of, soft_argmax, to_pixels
 from tripose.models.config import Algebraic
 from tripose.models.pose_resnet import PoseResNet
 from tripose.models.views import ModelOutput, crop_projections, encode_views, normalise
@@ -60,8 +60,15 @@ class AlgebraicTriangulation(nn.Module):
         heatmaps, confidence = encode_views(self.encode, images, view_valid)
         if view_valid is not None:
             confidence = torch.where(view_valid[..., None], confidence, 0.0)
-        located = self.locate(heatmaps, confidence, crop_projections(cameras, len(images)), images.shape[-1:-3:-1])
-        return ModelOutput(**located._asdict(), heatmaps=heatmaps, volumes=None, cuboid=None)
+        located = self.locate(heatmaps, confidence, crop_projections(cameras, len(images)), size_of(images))
+        return ModelOutput(
+            keypoints_mm=located.keypoints_mm,
+            confidence=located.confidence,
+            keypoints_px=located.keypoints_px,
+            heatmaps=heatmaps,
+            volumes=None,
+            cuboid=None,
+        )
 
     def encode(self, images: Float[Tensor, "image 3 height width"]) -> tuple[Tensor, Tensor]:
         """Heatmap logits (with the multiplier), and the confidence of every joint (1 without the head)."""
@@ -89,7 +96,7 @@ class AlgebraicTriangulation(nn.Module):
         legacy = self.config.legacy_alignment
         with torch.autocast(heatmaps.device.type, enabled=False):
             cells = soft_argmax(heatmaps, relu=not self.config.softmax)
-            points_px = to_pixels(cells, image_size_px, heatmaps.shape[-1:-3:-1], legacy_alignment=legacy)
+            points_px = to_pixels(cells, image_size_px, size_of(heatmaps), legacy_alignment=legacy)
             confidence = confidence if confidence.dtype == torch.float64 else confidence.float()
             total = confidence.sum(1, keepdim=True)
             share = confidence / torch.where(total > 0, total, 1.0) + _CONFIDENCE_FLOOR

@@ -6,7 +6,7 @@ Saved as ``config.json`` beside ``model.safetensors``; see `tripose.models.weigh
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from tripose.cameras import Up
 from tripose.geometry.volume import Aggregation
@@ -29,6 +29,9 @@ class ImageNetwork:
         mean: subtracted from images in 0..1, in the network's channel order.
         std: divides them then.
     """
+
+    # Read by pydantic when a configuration comes from a file: an unknown entry is an error.
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
 
     skeleton: str
     layers: Literal[18, 34, 50, 101, 152] = 50

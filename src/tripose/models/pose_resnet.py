@@ -45,14 +45,12 @@ class PoseResNet(nn.Module):
         block = BasicBlock if layers < 50 else Bottleneck
         self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
-        channels = 64
-        for stage, blocks in enumerate(STAGES[layers]):
-            width = 64 * 2**stage
-            modules = []
-            for i in range(blocks):
-                modules.append(block(channels, width, stride=2 if stage and i == 0 else 1))
-                channels = width * block.expansion
-            setattr(self, f"layer{stage + 1}", nn.Sequential(*modules))
+        first, second, third, fourth = STAGES[layers]
+        self.layer1 = stage(block, 64, 64, first, stride=1)
+        self.layer2 = stage(block, 64 * block.expansion, 128, second, stride=2)
+        self.layer3 = stage(block, 128 * block.expansion, 256, third, stride=2)
+        self.layer4 = stage(block, 256 * block.expansion, 512, fourth, stride=2)
+        channels = 512 * block.expansion
         self.deconv_layers = nn.Sequential(
             *deconvolution(channels), *deconvolution(FEATURE_CHANNELS), *deconvolution(FEATURE_CHANNELS)
         )
@@ -61,7 +59,8 @@ class PoseResNet(nn.Module):
         self.vol_confidences = ConfidenceHead(channels, channel_confidences) if channel_confidences else None
 
     def forward(self, images: Float[Tensor, "image 3 height width"], *, heatmaps: bool = True) -> BackboneOutput:
-        x = F.max_pool2d(self.bn1(self.conv1(images)).relu_(), 3, stride=2, padding=1)
+        x = self.bn1(self.conv1(images.to(self.conv1.weight.dtype))).relu_()
+        x = F.max_pool2d(x, 3, stride=2, padding=1)
         coarse = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         features = self.deconv_layers(coarse)
         # The last layer runs in its parameters' own type: with a multiplier of 100 behind it, logits rounded to
@@ -92,7 +91,8 @@ class BasicBlock(nn.Module):
         y = self.bn1(self.conv1(x)).relu_()
         y = self.bn2(self.conv2(y))
         y += x if self.downsample is None else self.downsample(x)
-        return y.relu_()
+        out: Tensor = y.relu_()
+        return out
 
 
 class Bottleneck(nn.Module):
@@ -115,7 +115,8 @@ class Bottleneck(nn.Module):
         y = self.bn2(self.conv2(y)).relu_()
         y = self.bn3(self.conv3(y))
         y += x if self.downsample is None else self.downsample(x)
-        return y.relu_()
+        out: Tensor = y.relu_()
+        return out
 
 
 class ConfidenceHead(nn.Module):
@@ -148,6 +149,16 @@ class ConfidenceHead(nn.Module):
     def forward(self, coarse: Float[Tensor, "image channel rows columns"]) -> Float[Tensor, "image output"]:
         confidence: Tensor = self.head(self.features(coarse).mean((-2, -1)))
         return confidence
+
+
+def stage(
+    block: type[BasicBlock] | type[Bottleneck], channels: int, width: int, blocks: int, stride: int
+) -> nn.Sequential:
+    """Blocks of one width, the first of which has the stride."""
+    out_channels = width * block.expansion
+    return nn.Sequential(
+        block(channels, width, stride), *(block(out_channels, width, stride=1) for _ in range(blocks - 1))
+    )
 
 
 def shortcut(channels: int, out_channels: int, stride: int) -> nn.Sequential | None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from tripose.cameras import Cameras
 from tripose.geometry.dlt import Rays, dlt, projection_rays
-from tripose.geometry.heatmaps import to_pixels
+from tripose.geometry.heatmaps import size_of, to_pixels
 from tripose.geometry.robust import gauss_newton, residuals
 from tripose.geometry.triangulate import triangulate
 from tripose.models.config import Ransac
@@ -55,16 +55,18 @@ class RansacTriangulation(nn.Module):
             center_mm: not used; the volumetric method needs it.
         """
         heatmaps = encode_views(self.encode, images, view_valid)[0]
-        size_px = images.shape[-1:-3:-1]
+        size_px = size_of(images)
         cells = peak(heatmaps)
-        points_px = to_pixels(cells, size_px, heatmaps.shape[-1:-3:-1], legacy_alignment=self.config.legacy_alignment)
+        points_px = to_pixels(cells, size_px, size_of(heatmaps), legacy_alignment=self.config.legacy_alignment)
         seen = torch.ones_like(points_px[..., 0])
         if view_valid is not None:
             seen = seen * view_valid[..., None]
         P = crop_projections(cameras, len(images))
         with torch.no_grad():
             if self.config.legacy_alignment:
-                position_mm, agrees = largest_consensus(projection_rays(P, points_px, seen, size_px), self.config.refine)
+                position_mm, agrees = largest_consensus(
+                    projection_rays(P, points_px, seen, size_px), self.config.refine
+                )
             else:
                 result = triangulate(cameras, points_px, seen, method="ransac", covariance=False)
                 position_mm, agrees = result.position_mm, result.inlier

@@ -6,6 +6,7 @@ released checkpoints.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import cast
 
 import torch.nn.functional as F
@@ -40,6 +41,7 @@ class V2V(nn.Module):
                 nn.init.zeros_(cast(Tensor, module.bias))
 
     def forward(self, x: Float[Tensor, "batch 32 i j k"]) -> Float[Tensor, "batch joint i j k"]:
+        x = x.to(next(self.front_layers.parameters()).dtype)
         x = self.back_layers(self.encoder_decoder(self.front_layers(x)))
         # In its parameters' own type, like the last layer of the 2D network.
         logits: Tensor = self.output_layer(x.to(self.output_layer.weight.dtype))
@@ -68,7 +70,7 @@ class Hourglass3D(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        for i, (fine, coarse) in enumerate(zip(LEVELS, LEVELS[1:], strict=False), start=1):
+        for i, (fine, coarse) in enumerate(pairwise(LEVELS), start=1):
             setattr(self, f"skip_res{i}", Res3D(fine, fine))
             setattr(self, f"encoder_res{i}", Res3D(fine, coarse))
             setattr(self, f"decoder_res{i}", Res3D(coarse, coarse))

@@ -12,6 +12,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from tripose.cameras import Cameras
+from tripose.errors import TriposeError
+from tripose.geometry.heatmaps import size_of
 from tripose.geometry.volume import Cuboid, integrate_volumes, place_cuboid, unproject
 from tripose.models.config import Volumetric
 from tripose.models.pose_resnet import FEATURE_CHANNELS, PoseResNet
@@ -27,7 +29,7 @@ class VolumetricTriangulation(nn.Module):
         config: what the model is.
 
     Raises:
-        ValueError: a number of voxels that the 3D network cannot halve often enough.
+        TriposeError: a number of voxels that the 3D network cannot halve often enough.
     """
 
     def __init__(self, config: Volumetric) -> None:
@@ -39,7 +41,7 @@ class VolumetricTriangulation(nn.Module):
         self.process_features = nn.Sequential(nn.Conv2d(FEATURE_CHANNELS, CHANNELS, 1))
         self.volume_net = V2V(joints) if config.net == "v2v" else LightV2V(joints)
         if config.voxels % self.volume_net.divisor:
-            raise ValueError(
+            raise TriposeError(
                 f"voxels is {config.voxels}; the net {config.net!r} needs a multiple of {self.volume_net.divisor}"
             )
 
@@ -73,7 +75,7 @@ class VolumetricTriangulation(nn.Module):
             center_mm, config.side_mm, config.voxels, up=config.up, world_up=cameras.up, yaw_rad=yaw_rad
         )
         features, confidence = encode_views(self.encode, images, view_valid)
-        P, size_px = crop_projections(cameras, len(images)), images.shape[-1:-3:-1]
+        P, size_px = crop_projections(cameras, len(images)), size_of(images)
         volumes = self.volumes(features, confidence, P, size_px, cuboid, view_valid)
         keypoints_mm = integrate_volumes(volumes, cuboid, relu=not config.softmax)
         keypoints_px, seen = _look(keypoints_mm, P, size_px)
@@ -116,7 +118,7 @@ class VolumetricTriangulation(nn.Module):
             view_valid=view_valid,
             legacy_alignment=self.config.legacy_alignment,
         )
-        volumes: Tensor = self.volume_net(unprojected.to(self.process_features[0].weight.dtype))
+        volumes: Tensor = self.volume_net(unprojected)
         return volumes * self.config.multiplier
 
 

@@ -1,0 +1,108 @@
+"""A model on disk: a folder with ``config.json`` (what it computes) and ``model.safetensors`` (its weights)."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any, Union
+
+from torch import nn
+
+from tripose.errors import TriposeError
+from tripose.models.algebraic import AlgebraicTriangulation
+from tripose.models.config import Algebraic, ModelConfig, Ransac, Volumetric
+from tripose.models.ransac import RansacTriangulation
+from tripose.models.volumetric import VolumetricTriangulation
+
+Model = RansacTriangulation | AlgebraicTriangulation | VolumetricTriangulation
+
+_CONFIG, _WEIGHTS = "config.json", "model.safetensors"
+
+
+def build_model(config: ModelConfig) -> Model:
+    """A model with random weights."""
+    if isinstance(config, Ransac):
+        return RansacTriangulation(config)
+    if isinstance(config, Algebraic):
+        return AlgebraicTriangulation(config)
+    return VolumetricTriangulation(config)
+
+
+def load_model(folder: Path | str) -> Model:
+    """Load a model that `save_model`, training or ``tripose convert`` wrote, in evaluation mode.
+
+    Raises:
+        TriposeError: a file is missing or damaged, the configuration has an unknown or illegal entry, or the weights
+            are those of another model; the entries are named.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    folder = Path(folder)
+    for name in (_CONFIG, _WEIGHTS):
+        if not (folder / name).is_file():
+            raise TriposeError(f"{folder} is not a model: it has no {name}")
+    model = build_model(parse_config((folder / _CONFIG).read_text(), folder / _CONFIG))
+    try:
+        weights = load_file(folder / _WEIGHTS)
+    except SafetensorError as error:
+        raise TriposeError(f"{folder / _WEIGHTS} cannot be read, it is damaged or incomplete: {error}") from error
+    check_names(weights, model, folder / _WEIGHTS)
+    model.load_state_dict(weights)
+    return model.eval()
+
+
+def save_model(model: Model, folder: Path | str) -> None:
+    """Write a model as a folder; an older model there is replaced."""
+    from safetensors.torch import save_file
+
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / _CONFIG).write_text(json.dumps(asdict(model.config), indent=2) + "\n")
+    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, folder / _WEIGHTS)
+
+
+def parse_config(text: str, source: Path) -> ModelConfig:
+    """A configuration from JSON.
+
+    Raises:
+        TriposeError: naming `source`, the entry and what is wrong with it.
+    """
+    import pydantic
+
+    tagged = Annotated[Union[Ransac, Algebraic, Volumetric], pydantic.Field(discriminator="method")]  # noqa: UP007
+    try:
+        config: ModelConfig = pydantic.TypeAdapter[Any](tagged).validate_json(text)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"][1:]) or "the file"
+        raise TriposeError(f"{source}: {where}: {first['msg']} (got {first['input']!r:.60})") from error
+    return config
+
+
+def check_names(weights: dict[str, Any], model: nn.Module, source: Path) -> None:
+    """Check that a file's tensors are the model's, by name and shape.
+
+    Raises:
+        TriposeError: listing what is missing, what is unknown, and what has another shape.
+    """
+    own = model.state_dict()
+    shapes = [
+        f"{k} is {list(weights[k].shape)}, not {list(own[k].shape)}"
+        for k in sorted(own.keys() & weights.keys())
+        if weights[k].shape != own[k].shape
+    ]
+    problems = [
+        ("missing: ", sorted(own.keys() - weights.keys())),
+        ("unknown: ", sorted(weights.keys() - own.keys())),
+        ("of another shape: ", shapes),
+    ]
+    found = [f"{what}{_some(names)}" for what, names in problems if names]
+    if found:
+        raise TriposeError(f"{source} does not hold the weights of this model; {'; '.join(found)}")
+
+
+def _some(names: list[str]) -> str:
+    """All of a short list, the first ten and the number of a long one."""
+    return ", ".join(names) if len(names) <= 12 else f"{', '.join(names[:10])} and {len(names) - 10} more"
