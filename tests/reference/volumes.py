@@ -40,12 +40,15 @@ def unproject_view(features, P, position_mm):
     The published sampling: x divided by the rows and y by the columns, and both as if a map of n cells were n - 1 wide.
     """
     rows, columns = features.shape[1:]
-    projected = torch.cat([position_mm, torch.ones_like(position_mm[:, :1])], 1) @ P.T
-    depth = projected[:, 2:]
-    cell = projected[:, :2] / torch.where(depth == 0, 1.0, depth)
+    # Products one after the other: in float32, this rounds as the recorded outputs of the published code do.
+    x, y, z = position_mm.T[..., None]
+    projected = x * P[:, 0] + y * P[:, 1] + z * P[:, 2] + P[:, 3]
+    depth = projected[:, 2]
+    cell = projected[:, :2] / torch.where(depth == 0, 1.0, depth)[:, None]
     grid = torch.stack([2 * (cell[:, 0] / rows - 0.5), 2 * (cell[:, 1] / columns - 0.5)], 1)
     sampled = F.grid_sample(features[None], grid[None, :, None], "bilinear", "zeros", align_corners=True)[0, :, :, 0]
-    return torch.where(depth[:, 0] > 0, sampled, 0.0)
+    sampled[:, depth <= 0] = 0.0
+    return sampled
 
 
 def unproject_heatmaps(features, P, coordinates_mm, aggregation, confidence=None):

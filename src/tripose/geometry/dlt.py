@@ -123,8 +123,9 @@ def dlt(rays: Rays, homogeneous: float = 1.0) -> tuple[Float[Tensor, "*batch 3 p
             norm = stretch * (x * x + y * y + z * z)
             linear = g[..., 0, :] * x + g[..., 1, :] * y + g[..., 2, :] * z + c
             quotient = (quotient * norm + linear) / (1.0 + norm)
-            position, still = solve_normal(gram, shift=quotient * stretch)
-            determined = determined & still
+            better, regular = solve_normal(gram, shift=quotient * stretch)
+            # Where views contradict each other so much that the shift makes the system singular, the step is left out.
+            position = torch.where(regular[..., None, :], better, position)
     return position, determined
 
 

@@ -60,7 +60,7 @@ class Cuboid:
         """World positions (mm) of voxel indices, fractional ones included."""
         own = (index.double() / (self.voxels - 1) - 0.5) * self.side_mm
         turned = torch.einsum("bij,b...j->b...i", self.turn, own)
-        return turned + self.center_mm.view(len(index), *[1] * (index.ndim - 2), 3)
+        return turned + self.center_mm.view(index.shape[0], *[1] * (index.ndim - 2), 3)
 
     def to_index(self, position_mm: Float[Tensor, "batch joint 3"]) -> Float[Tensor, "batch joint 3"]:
         """Voxel indices (fractional; outside 0 ... voxels - 1 outside the cuboid) of world positions."""
@@ -110,7 +110,7 @@ def unproject(
     confidence: Float[Tensor, "batch view channel"] | None = None,
     view_valid: Bool[Tensor, "batch view"] | None = None,
     legacy_alignment: bool = False,
-    chunk: int = _CHUNK,
+    chunk: int | None = _CHUNK,
 ) -> Float[Tensor, "batch channel voxel voxel voxel"]:
     """Sample every view's features at the projections of the voxels, and aggregate over views.
 
@@ -129,7 +129,7 @@ def unproject(
         view_valid: views that exist; None: all.
         legacy_alignment: as the published system: its sampling positions, and views that do not see a voxel take part
             with the value 0.
-        chunk: voxels x views x samples looked at together.
+        chunk: voxels x views x samples looked at together; None: all, for graphs that do not know how many there are.
     """
     batch, views = features.shape[:2]
     with torch.autocast(features.device.type, enabled=False):
@@ -143,7 +143,7 @@ def unproject(
                 total = confidence.sum(1, keepdim=True)
                 confidence = confidence / torch.where(total > 0, total, 1.0)
         axes = _projected_axes(P, image_size_px, size_of(features), cuboid, legacy_alignment)
-        step = max(1, chunk // (batch * views * cuboid.voxels**2))
+        step = cuboid.voxels if chunk is None else max(1, chunk // (batch * views * cuboid.voxels**2))
         keep_graph = torch.is_grad_enabled() and (features.requires_grad or axes[0].requires_grad)
         parts = []
         for first in range(0, cuboid.voxels, step):

@@ -48,7 +48,7 @@ def for_inference(model: _Model, dtype: torch.dtype | None = None) -> _Model:
 def has_bfloat16(device: torch.device) -> bool:
     """Whether the device multiplies matrices in bfloat16, rather than imitating it."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return device.type == "cpu" and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 

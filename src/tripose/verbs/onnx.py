@@ -1,0 +1,272 @@
+"""``tripose onnx``: a learned model as one ONNX file, for any number of samples and views, checked against torch."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NamedTuple, get_args
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+import tripose
+from tripose.cameras import Cameras, Up
+from tripose.errors import TriposeError, missing_extra
+from tripose.formats.writing import atomic
+from tripose.geometry.heatmaps import size_of
+from tripose.geometry.volume import Cuboid, integrate_volumes, place_cuboid, unproject
+from tripose.models.algebraic import AlgebraicTriangulation
+from tripose.models.config import Algebraic, Volumetric
+from tripose.models.ransac import RansacTriangulation
+from tripose.models.views import crop_projections
+from tripose.models.volumetric import VolumetricTriangulation, _look
+from tripose.models.weights import load_model
+
+# Samples and views of the example that is traced, and of the one that is checked. An exporter that takes a number for
+# granted is found out because no number is the same.
+_TRACED, _CHECKED = (2, 3), (1, 4)
+_ALLOWED_PX, _ALLOWED_MM = 1e-3, 0.05
+
+_MEANING = {
+    "images": "[batch view 3 height width] crops, RGB in 0..1",
+    "projections": "[batch view 3 4] projection matrices of the crops (ideal pinholes), world mm to crop px; the "
+    "centre of the top-left pixel is (0, 0)",
+    "center_mm": "[batch 3] where the cuboid stands in the world: the person's pelvis, or the middle of the hips",
+    "world_up": "[3] the axis of the world that points up, for example (0, 0, 1) or (0, -1, 0); of any other "
+    "direction the nearest axis is taken",
+    "keypoints_mm": "[batch joint 3] world; NaN where the views do not determine a joint",
+    "keypoints_px": "[batch view joint 2] x, y in the crops",
+    "confidence": "[batch view joint] weight of every view in keypoints_mm; about one in sum over the views",
+}
+
+
+class Difference(NamedTuple):
+    """Largest difference between an ONNX file and torch."""
+
+    px: float
+    mm: float
+
+
+class AlgebraicGraph(nn.Module):
+    """What the file of an algebraic model computes; inputs and outputs are those of `_MEANING`."""
+
+    outputs = ("keypoints_mm", "keypoints_px", "confidence")
+
+    def __init__(self, model: AlgebraicTriangulation) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self, images: Float[Tensor, "batch view 3 height width"], projections: Float[Tensor, "batch view 3 4"]
+    ) -> tuple[Tensor, ...]:
+        """Float32 images, float64 projections: millimetres far from the origin need it."""
+        heatmaps, confidence = (r.unflatten(0, images.shape[:2]) for r in self.model.encode(images.flatten(0, 1)))
+        located = self.model.locate(heatmaps, confidence, projections, size_of(images))
+        return located.keypoints_mm, located.keypoints_px, located.confidence
+
+
+class VolumetricGraph(nn.Module):
+    """What the file of a volumetric model computes.
+
+    The cuboid has to stand upright as in training, and only the user knows the world, so its up-axis is an input.
+    """
+
+    outputs = ("keypoints_mm", "keypoints_px")
+    turns: Float[Tensor, "axis 3 3"]
+    axes: Float[Tensor, "axis 3"]
+
+    def __init__(self, model: VolumetricTriangulation) -> None:
+        super().__init__()
+        self.model = model
+        config = model.config
+        origin = torch.zeros(1, 3, dtype=torch.float64)
+        turns = [
+            place_cuboid(origin, config.side_mm, config.voxels, up=config.up, world_up=up).turn for up in get_args(Up)
+        ]
+        self.register_buffer("turns", torch.cat(turns))
+        self.register_buffer("axes", torch.stack([_axis(up) for up in get_args(Up)]))
+
+    def forward(
+        self,
+        images: Float[Tensor, "batch view 3 height width"],
+        projections: Float[Tensor, "batch view 3 4"],
+        center_mm: Float[Tensor, "batch 3"],
+        world_up: Float[Tensor, 3],
+    ) -> tuple[Tensor, ...]:
+        """Float32 images, the rest float64."""
+        model, config, size_px = self.model, self.model.config, size_of(images)
+        turn = self.turns[(self.axes @ world_up).argmax()].expand(center_mm.shape[0], 3, 3)
+        cuboid = Cuboid(center_mm, turn, config.side_mm, config.voxels)
+        features, confidence = (r.unflatten(0, images.shape[:2]) for r in model.encode(images.flatten(0, 1)))
+        unprojected = unproject(
+            features,
+            projections,
+            size_px,
+            cuboid,
+            config.aggregation,
+            confidence=confidence if confidence.shape[-1] else None,
+            legacy_alignment=config.legacy_alignment,
+            chunk=None,
+        )
+        volumes = model.volume_net(unprojected) * config.multiplier
+        keypoints_mm = integrate_volumes(volumes, cuboid, relu=not config.softmax)
+        return keypoints_mm, _look(keypoints_mm, projections, size_px)[0]
+
+
+def export_onnx(folder: Path | str, path: Path | str) -> Difference:
+    """Write an algebraic or volumetric model as one ONNX file, and check it with onnxruntime.
+
+    Inputs, outputs and their units are described in the file, as are the joints and the model's configuration
+    (``metadata_props``). The numbers of samples and views are free; the image size is the model's.
+
+    Args:
+        folder: the model, see `load_model`.
+        path: the file; replaced at once when complete and right.
+
+    Returns:
+        The largest difference to torch on random images.
+
+    Raises:
+        TriposeError: an ONNX library is not installed, there is no such model, it is a RANSAC model, the file cannot
+            be written, or it differs from torch by more than 0.001 px or 0.05 mm; then no file is left.
+    """
+    for library in ("onnx", "onnxscript", "onnxruntime"):
+        try:
+            import_module(library)
+        except ImportError:
+            raise missing_extra(library, "onnx") from None
+    folder, path = Path(folder), Path(path)
+    model = load_model(folder)
+    if isinstance(model, RansacTriangulation):
+        raise TriposeError(
+            f"{folder} is a RANSAC model, of which only the 2D network could be exported; "
+            "export an algebraic model, or call tripose.triangulate on keypoints"
+        )
+    graph = AlgebraicGraph(model) if isinstance(model, AlgebraicTriangulation) else VolumetricGraph(model)
+    program = _trace(graph)
+    _describe(program.model, model.config)
+    with atomic(path) as part:
+        program.save(part, external_data=False)
+        return _check(part, model, path)
+
+
+def _trace(graph: AlgebraicGraph | VolumetricGraph) -> Any:
+    batch, view = torch.export.Dim("batch"), torch.export.Dim("view")
+    free = {"images": {0: batch, 1: view}, "projections": {0: batch, 1: view}, "center_mm": {0: batch}, "world_up": {}}
+    images, cameras, center_mm = _example(graph.model.config, *_TRACED)
+    inputs = _inputs(graph.model.config, images, cameras, center_mm)
+    with torch.no_grad(), _quiet():
+        return torch.onnx.export(
+            graph.eval(),
+            kwargs=inputs,
+            output_names=graph.outputs,
+            dynamo=True,
+            dynamic_shapes={name: free[name] for name in inputs},
+            verbose=False,
+        )
+
+
+def _describe(file: Any, config: Algebraic | Volumetric) -> None:
+    file.metadata_props.update(
+        tripose_version=tripose.__version__,
+        method=config.method,
+        skeleton=config.skeleton,
+        joints=json.dumps(config.joints.joints),
+        units="mm, px",
+        legacy_alignment=json.dumps(config.legacy_alignment),
+        config=json.dumps(asdict(config)),
+    )
+    for value in (*file.graph.inputs, *file.graph.outputs):
+        value.doc_string = _MEANING[value.name]
+
+
+def _check(file: Path, model: AlgebraicTriangulation | VolumetricTriangulation, path: Path) -> Difference:
+    """Compare a file with the model itself, not with the graph made from it, and refuse one that differs.
+
+    Args:
+        file: where it is.
+        model: what it should be.
+        path: where it is going to be.
+    """
+    onnxruntime: Any = import_module("onnxruntime")
+    images, cameras, center_mm = _example(model.config, *_CHECKED)
+    with torch.no_grad():
+        ours = model(images, cameras, center_mm=center_mm)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors only
+    session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    inputs = {k: v.numpy() for k, v in _inputs(model.config, images, cameras, center_mm).items()}
+    names = ["keypoints_px", "keypoints_mm"]
+    theirs = session.run(names, inputs)
+    difference = Difference(*(_distance(ours[n], torch.as_tensor(t)) for n, t in zip(names, theirs, strict=True)))
+    if difference.px > _ALLOWED_PX or difference.mm > _ALLOWED_MM:
+        raise TriposeError(
+            f"{path} is not written: it would differ from torch by {difference.px:.2g} px and {difference.mm:.2g} mm "
+            f"(allowed are {_ALLOWED_PX} px and {_ALLOWED_MM} mm); try other versions of torch and onnxruntime"
+        )
+    return difference
+
+
+def _distance(a: Tensor, b: Tensor) -> float:
+    """Largest difference; NaN on one side only is infinitely far."""
+    difference = torch.where(a.isnan() & b.isnan(), 0.0, (a - b).abs())
+    return float(difference.nan_to_num(nan=math.inf).max())
+
+
+def _inputs(config: Algebraic | Volumetric, images: Tensor, cameras: Cameras, center_mm: Tensor) -> dict[str, Tensor]:
+    inputs = {"images": images, "projections": crop_projections(cameras, len(images)).contiguous()}
+    if isinstance(config, Volumetric):
+        inputs |= {"center_mm": center_mm, "world_up": _axis(cameras.up or "z")}
+    return inputs
+
+
+def _example(config: Algebraic | Volumetric, batch: int, views: int) -> tuple[Tensor, Cameras, Tensor]:
+    """Random images, a ring of cameras that look at the origin from 4 m and see 2.7 m there, and random centres.
+
+    The up-axis of the world is not that of the model, so that the cuboid has to turn.
+    """
+    random = torch.Generator().manual_seed(0)
+    width, height = config.image_size_px
+    images = torch.rand(batch, views, 3, height, width, generator=random)
+    center_mm = 100 * torch.randn(batch, 3, generator=random, dtype=torch.float64)
+    focal = 1.5 * max(width, height)
+    K = [[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1]]
+    angle = torch.arange(views, dtype=torch.float64) * (2 * math.pi / views)
+    cos, sin, zero = angle.cos(), angle.sin(), torch.zeros_like(angle)
+    rows = (-sin, cos, zero), (zero, zero, zero - 1), (-cos, -sin, zero)
+    cameras = Cameras.build(
+        [str(view) for view in range(views)],
+        [K] * views,
+        torch.stack([torch.stack(row, -1) for row in rows], -2),
+        [[0, 0, 4000]] * views,
+        [[width, height]] * views,
+        up="-y" if isinstance(config, Volumetric) and config.up == "z" else "z",
+    )
+    return images, cameras, center_mm
+
+
+def _axis(up: Up) -> Float[Tensor, 3]:
+    axis = torch.zeros(3, dtype=torch.float64)
+    axis["xyz".index(up[-1])] = -1.0 if up.startswith("-") else 1.0
+    return axis
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the exporter's remarks about torchvision, axis names and its own deprecations."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            yield
+    finally:
+        logger.setLevel(level)
