@@ -21,7 +21,7 @@ HEAVY = "av cv2 ezc3d h5netcdf h5py kornia pandas pyarrow rerun rich scipy typer
 NOUNS = {"errors", "lens", "cameras", "skeleton", "pose"}
 MAY_IMPORT = {
     "geometry": NOUNS,
-    "models": NOUNS,
+    "models": NOUNS | {"geometry"},
     "formats": NOUNS,
     "filters": NOUNS,
     "diagnosis": NOUNS,

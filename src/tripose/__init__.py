@@ -22,11 +22,13 @@ if TYPE_CHECKING:
     from tripose.formats.keypoints import read_keypoints as read_keypoints
     from tripose.geometry.triangulate import triangulate as triangulate
     from tripose.lifting import lift as lift
+    from tripose.models.weights import load_model as load_model
     from tripose.pose import Pose2D as Pose2D
     from tripose.pose import Pose3D as Pose3D
     from tripose.recording import Recording as Recording
     from tripose.skeleton import Skeleton as Skeleton
     from tripose.verbs.check import check as check
+    from tripose.verbs.convert import convert as convert
     from tripose.verbs.demo import demo as demo
     from tripose.verbs.predict import predict as predict
     from tripose.verbs.view import view as view
@@ -42,11 +44,13 @@ _HOME = {
     "read_keypoints": "formats.keypoints",
     "triangulate": "geometry.triangulate",
     "lift": "lifting",
+    "load_model": "models.weights",
     "Pose2D": "pose",
     "Pose3D": "pose",
     "Recording": "recording",
     "Skeleton": "skeleton",
     "check": "verbs.check",
+    "convert": "verbs.convert",
     "demo": "verbs.demo",
     "predict": "verbs.predict",
     "view": "verbs.view",

@@ -160,6 +160,54 @@ def view(
             console.print(str(path), highlight=False, soft_wrap=True)
 
 
+@app.command()
+def convert(
+    checkpoint: Annotated[Path, typer.Argument(help="Published checkpoint, .pth or .pth.tar.")],
+    model: Annotated[Path, typer.Argument(help="Folder to write.")],
+    config: Annotated[Path, typer.Option(help="The published experiment file (YAML) of the checkpoint.")],
+) -> None:
+    """Make a model of this library from published weights."""
+    from tripose.verbs.convert import convert as make
+
+    made = make(checkpoint, model, config)
+    console.print(f"{model}: {made.method}, {made.skeleton}, ResNet-{made.layers}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def onnx(
+    model: Annotated[Path, typer.Argument(help="Model folder.")],
+    out: Annotated[Path, typer.Argument(help="File to write, NAME.onnx.")],
+) -> None:
+    """Write a model as an ONNX graph with any number of views, checked against the model."""
+    from tripose.verbs.onnx import export_onnx
+
+    console.print(export_onnx(model, out), highlight=False, soft_wrap=True)
+
+
+@app.command()
+def bench(
+    as_json: Annotated[Path | None, typer.Option("--json", help="Write the rows to this file, too.")] = None,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of torch.")] = 1,
+) -> None:
+    """Measure speed against the slow twins of the tests (needs a clone of the repository)."""
+    import torch
+    from rich.table import Table
+
+    from tripose.verbs.bench import bench as measure
+    from tripose.verbs.bench import machine
+
+    torch.set_num_threads(threads)
+    rows = measure(lambda name: _say("measuring", name))
+    table = Table("", "ratio", "ours", "twin", "input", "result")
+    for row in rows:
+        seconds = (f"{row['seconds']:.4g} s", f"{row['twin_s']:.4g} s")
+        table.add_row(row["name"], f"{row['ratio']:.3g}", *seconds, row["what"], row["note"])
+    console.print(machine(), highlight=False, soft_wrap=True)
+    console.print(table)
+    if as_json is not None:
+        as_json.write_text(json.dumps({"machine": machine(), "threads": threads, "rows": rows}, indent=2))
+
+
 def _open(
     path: Path, calibration: Path | None, keypoints: Path | None, skeleton: str | None, unit: Unit | None
 ) -> Recording:

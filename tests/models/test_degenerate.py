@@ -29,9 +29,14 @@ def finite_gradients(model, output) -> None:
 
 @pytest.mark.parametrize(
     ("method", "legacy"),
-    [("ransac", False), ("ransac", True), ("algebraic", False), ("algebraic", True)]
-    # The 3D network is slow in float64; its other half, the unprojection, has its own tests.
-    + [pytest.param("volumetric", False, marks=pytest.mark.slow)],
+    [
+        ("ransac", False),
+        ("ransac", True),
+        ("algebraic", False),
+        ("algebraic", True),
+        # The 3D network is slow in float64; its other half, the unprojection, has its own tests.
+        pytest.param("volumetric", False, marks=pytest.mark.slow),
+    ],
 )
 def test_a_masked_view_is_a_removed_view(method, legacy):
     model = small_model(method, legacy_alignment=legacy).double()

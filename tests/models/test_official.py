@@ -1,15 +1,20 @@
-"""The published experiment files: all load, say the right model, and a typo is refused by its name."""
+"""The published experiment files: all load, and a typo is refused by its name; damaged checkpoints are too."""
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
+import zipfile
 
+import numpy as np
 import pytest
+import torch
 
 from experiments import EXPERIMENTS, edited
 from tripose.errors import TriposeError
 from tripose.models.config import Algebraic, Ransac, Volumetric
+from tripose.models.official import read_checkpoint
 from tripose.models.official_yaml import read_official_config
 
 PUBLISHED = {
@@ -177,3 +182,34 @@ def test_models_load_neither_yaml_nor_pydantic():
     code = "import sys, tripose.models.official; print([m for m in ('yaml', 'pydantic') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("new_format", [True, False])
+def test_damaged_files_are_one_sentence(tmp_path, new_format):
+    path = tmp_path / "weights.pth"
+    torch.save(
+        {f"layer{i}.weight": torch.ones(300) for i in range(40)}, path, _use_new_zipfile_serialization=new_format
+    )
+    whole = path.read_bytes()
+    cut = [whole[:n] for n in (0, 1, 2, 4, 100, 300, 3000, len(whole) // 2, len(whole) - 10)]
+    for content in [*cut, b"hello world", b"<!DOCTYPE html><html></html>", bytes(1000)]:
+        path.write_bytes(content)
+        with pytest.raises(TriposeError) as caught:
+            read_checkpoint(path)
+        assert str(path) in str(caught.value)
+        assert "\n" not in str(caught.value)
+    random = np.random.default_rng(0)
+    for place in random.integers(0, len(whole) - 20, 200):
+        noise = bytes(random.integers(0, 256, 20, dtype=np.uint8))
+        path.write_bytes(whole[:place] + noise + whole[place + 20 :])
+        # What was hit may be a number, which nobody can notice.
+        with contextlib.suppress(TriposeError):
+            read_checkpoint(path)
+
+
+def test_a_zip_of_something_else_is_no_checkpoint(tmp_path):
+    path = tmp_path / "weights.pth"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("readme.txt", "no weights")
+    with pytest.raises(TriposeError, match="not a PyTorch checkpoint"):
+        read_checkpoint(path)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import pickle
-import zipfile
 
 import numpy as np
 import pytest
@@ -15,7 +12,6 @@ import golden
 from experiments import EXPERIMENTS, SMALL, SMALL_VOL, edited
 from people import crop_cameras, random_images
 from tripose.errors import TriposeError
-from tripose.models.official import read_checkpoint
 from tripose.models.official_yaml import read_official_config
 from tripose.models.weights import build_model, load_model
 from tripose.verbs.convert import convert
@@ -216,39 +212,6 @@ def test_code_in_a_checkpoint_does_not_run(published, tmp_path, new_format):
 def test_python_objects_beside_the_weights_are_named(published):
     source = published("eval_ransac")
     source.refused({"state_dict": source.names, "best": np.float64(1)}, "multiarray.scalar", "save the state_dict()")
-
-
-@pytest.mark.parametrize("new_format", [True, False])
-def test_damaged_files_are_one_sentence(tmp_path, new_format):
-    path = tmp_path / "weights.pth"
-    torch.save(
-        {f"layer{i}.weight": torch.ones(300) for i in range(40)}, path, _use_new_zipfile_serialization=new_format
-    )
-    whole = path.read_bytes()
-    cut = [whole[:n] for n in (0, 1, 2, 4, 100, 300, 3000, len(whole) // 2, len(whole) - 10)]
-    for content in [*cut, b"hello world", b"<!DOCTYPE html><html></html>", bytes(1000)]:
-        path.write_bytes(content)
-        with pytest.raises(TriposeError) as caught:
-            read_checkpoint(path)
-        assert str(path) in str(caught.value)
-        assert "\n" not in str(caught.value)
-    random = np.random.default_rng(0)
-    for place in random.integers(0, len(whole) - 20, 200):
-        noise = bytes(random.integers(0, 256, 20, dtype=np.uint8))
-        path.write_bytes(whole[:place] + noise + whole[place + 20 :])
-        # What was hit may be a number, which nobody can notice.
-        with contextlib.suppress(TriposeError):
-            read_checkpoint(path)
-
-
-def test_a_zip_of_something_else_is_no_checkpoint(published):
-    source = published("eval_ransac")
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w") as archive:
-        archive.writestr("readme.txt", "no weights")
-    source.checkpoint.write_bytes(packed.getvalue())
-    with pytest.raises(TriposeError, match="not a PyTorch checkpoint"):
-        convert(source.checkpoint, source.out, source.yaml)
 
 
 def test_absent_files_are_named(published, tmp_path):

@@ -29,10 +29,9 @@ CASES = {
         "channels": "bgr",
     },
     "softmax": {"method": "volumetric", "aggregation": "softmax"},
-    "conf": {"method": "volumetric", "aggregation": "conf", "up": "-y"},
+    "conf_norm": {"method": "volumetric", "aggregation": "conf_norm", "up": "-y"},
     "sum, published": {"method": "volumetric", "aggregation": "sum", "softmax": False, "legacy_alignment": True},
-    "conf_norm, published": {"method": "volumetric", "aggregation": "conf_norm", "legacy_alignment": True, "up": None},
-    "max, light": {"method": "volumetric", "aggregation": "max", "net": "light", "up": "y"},
+    "max, light": {"method": "volumetric", "aggregation": "max", "net": "light", "up": None},
 }
 
 
@@ -44,28 +43,33 @@ def sharpened(method: str, **more: object):
     else:
         last = (model.volume_net.body if model.config.net == "light" else model.volume_net).output_layer
     logits = maps(model)
+    mean = logits.mean((0, *range(2, logits.ndim)))
+    logits = logits - mean.view(-1, *[1] * (logits.ndim - 2))
     # Rectified volumes are not divided by their sum, so it has to be near one to give positions inside the cuboid.
     relu_volumes = method == "volumetric" and not model.config.softmax
-    scale = 1 / logits.relu().sum((-3, -2, -1)).mean() if relu_volumes else 15 / logits.flatten(2).std(-1).mean()
+    scale = 1 / logits.relu().sum((-3, -2, -1)).mean() if relu_volumes else 8 / logits.flatten(2).std(-1).mean()
     with torch.no_grad():
         last.weight *= scale
-        last.bias *= scale
+        last.bias.copy_(scale * (last.bias - mean / model.config.multiplier))
     if model.config.softmax:
-        assert maps(model).flatten(2).softmax(-1).amax(-1).median() > 0.1
+        assert maps(model).flatten(2).softmax(-1).amax(-1).median() > 0.05
     return model
 
 
 def maps(model: torch.nn.Module) -> torch.Tensor:
     """Logits of every joint, [sample joint cells...]."""
-    output = run(model, *inputs(2, 4, "z"))
+    output = run(model, *inputs(model, 2, 4, "z"))
     return output["heatmaps"].flatten(0, 1) if output["volumes"] is None else output["volumes"]
 
 
-def inputs(batch: int, views: int, up: str):
-    """Smooth random images, the cameras of crops that show 2.2 m, and where cuboids stand."""
+def inputs(model: torch.nn.Module, batch: int, views: int, up: str):
+    """Smooth random images, the cameras of crops, and where cuboids stand."""
     # Two cameras of a ring of two look at each other, and determine nothing on the line between them.
     rig = ring(8).select([f"cam{i}" for i in (1, 3, 6, 8, 2, 4, 5, 7)[:views]])
-    rig = rig.crop(torch.tensor([180, 190, 820, 830])).resize(torch.full((views, 2), SIDE_PX))
+    # The crops show 2.2 m; those of the algebraic method 0.4 m, or the rays of its random keypoints would not meet.
+    half = 320 if model.config.method == "volumetric" else 60
+    rig = rig.crop(torch.tensor([500 - half, 510 - half, 500 + half, 510 + half]))
+    rig = rig.resize(torch.full((views, 2), SIDE_PX))
     random = torch.Generator().manual_seed(batch)
     center_mm = 50 * torch.randn(batch, 3, generator=random, dtype=torch.float64) + torch.tensor([0, 0, 1000.0])
     return random_images(views, batch, seed=views), replace(rig, up=up), center_mm
@@ -90,12 +94,11 @@ def test_one_file_gives_what_torch_gives_for_every_number_of_samples_and_views(c
     difference = export_onnx(tmp_path / "model", path)
 
     assert capfd.readouterr() == ("", "")
-    assert difference.px <= 1e-3
-    assert difference.mm <= 0.05
+    assert max(difference.values()) < 0.05
     assert list(path.parent.iterdir()) == [path]
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     for batch, views, up in SIZES:
-        given = images, cameras, center_mm = inputs(batch, views, up)
+        given = images, cameras, center_mm = inputs(model, batch, views, up)
         feed = {"images": images.numpy(), "projections": crop_projections(cameras, batch).numpy()}
         if model.config.method == "volumetric":
             feed |= {"center_mm": center_mm.numpy(), "world_up": np.array(AXIS[up], dtype=float)}
@@ -104,13 +107,6 @@ def test_one_file_gives_what_torch_gives_for_every_number_of_samples_and_views(c
         ours = run(model, *given)
         if views > 1 or model.config.method == "volumetric":
             assert ours["keypoints_mm"].isfinite().all()
-        print(
-            case,
-            batch,
-            views,
-            [(n, float(np.nanmax(abs(theirs[n] - ours[n].numpy()), initial=0))) for n in theirs],
-            file=sys.stderr,
-        )
         for name, atol in {"keypoints_px": 1e-3, "keypoints_mm": 0.05, "confidence": 1e-5}.items():
             if name in theirs:
                 np.testing.assert_allclose(theirs[name], ours[name], rtol=0, atol=atol, err_msg=f"{name} {views}")
@@ -127,7 +123,7 @@ def test_one_file_gives_what_torch_gives_for_every_number_of_samples_and_views(c
     assert size == ["batch", "view", 3, SIDE_PX, SIDE_PX]
 
     model.backbone.conv1.weight.data *= 1.01
-    with pytest.raises(TriposeError, match=r"model.onnx is not written: it would differ from torch by"):
+    with pytest.raises(TriposeError, match=r"model.onnx is not written: it its keypoints_mm would differ"):
         _check(path, model, path)
 
 

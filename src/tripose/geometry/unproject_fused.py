@@ -1,12 +1,14 @@
-"""Unprojection and aggregation in one pass on the CPU: what `volume.unproject` computes, without a volume per view.
+"""`volume.unproject` on the CPU in one pass: sampled and aggregated voxel by voxel, with no volume per view.
 
-Needs the optional package numba. Source: Iskakov et al., ICCV 2019, section 3.2.
+Needs the optional package numba. Source: Iskakov et al., ICCV 2019, section 3.2. All loops that cost are over channels
+that lie side by side in memory, or over a line of voxels times channels, so that the compiler vectorises them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, get_args
+from typing import Any, no_type_check
 
 import numba
 import numpy as np
@@ -18,188 +20,266 @@ from torch import Tensor
 
 from tripose.geometry.volume import _NEAREST_MM, Aggregation
 
-_HALF, _ONE = np.float32(0.5), np.float32(1.0)
-_jit = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "nsz"})
+# In compiled code a number of Python would turn float32 arithmetic into float64.
+_ZERO, _HALF, _ONE = np.float32(0), np.float32(0.5), np.float32(1)
+# The value of a voxel that a view does not see, in a maximum or softmax. The first view's is the larger one, so that
+# a later view that does not see the voxel either has the weight exp(-2e38) = 0 beside it, and not 1.
+_FIRST_HIDDEN, _HIDDEN = np.float32(-1e38), np.float32(-3e38)
+_SUM, _MEAN, _MAX, _SOFTMAX = range(4)
+
+
+def unproject_fused(
+    features: Float[Tensor, "batch view channel rows columns"],
+    lines: Float[Tensor, "batch view 3 line"],
+    along: Float[Tensor, "batch view 3 voxel"],
+    view_valid: Bool[Tensor, "batch view"],
+    confidence: Float[Tensor, "batch view channel"] | None,
+    aggregation: Aggregation,
+    legacy_alignment: bool,
+) -> Float[Tensor, "batch channel voxel voxel voxel"]:
+    """Sample and aggregate, in as many threads as torch has; not differentiable.
+
+    Takes no more memory than the result, a copy of the features and some lines of voxels, however many the views.
+
+    Args:
+        features: float32, on the CPU, finite in valid views.
+        lines: float64, homogeneous sampling positions of the starts of the lines of voxels, as `volume` makes them.
+        along: what to add to them along the lines.
+        view_valid: views that exist.
+        confidence: for ``conf`` and ``conf_norm``; where legacy, ``conf_norm`` takes them already normalised.
+        aggregation: as in `volume.unproject`.
+        legacy_alignment: views that do not see a voxel take part with the value 0.
+
+    Returns:
+        float32, in the memory format `torch.channels_last_3d`.
+    """
+    batch, views, channels, rows, columns = features.shape
+    voxels = along.shape[-1]
+    mode = {"sum": _SUM, "conf": _SUM, "conf_norm": _MEAN, "max": _MAX, "softmax": _SOFTMAX}[aggregation]
+    # A column more than the map has: with a power of two, the cells of a column would share few lines of the cache.
+    cells = torch.empty(batch, views, rows, columns + 1, channels)
+    channels_last = features.permute(0, 1, 3, 4, 2)
+    if aggregation not in ("conf", "conf_norm"):
+        confidence = features.new_zeros(batch, views, 0)
+        cells[..., :-1, :] = channels_last
+    elif confidence is None:
+        raise ValueError(f"aggregation {aggregation!r} needs the views' confidences")
+    else:  # sampling is linear: weighing the maps is weighing the samples
+        torch.mul(channels_last, confidence[:, :, None, None], out=cells[..., :-1, :])
+        mode = _SUM if legacy_alignment else mode
+    # From numpy, which asks for large pages: the first touch of 32 MB in small ones takes 10 ms.
+    volume = np.empty((batch, voxels * voxels, voxels, channels), np.float32)
+    given = (
+        cells.flatten(2, 3),
+        lines.contiguous(),
+        along.contiguous(),
+        view_valid.contiguous(),
+        confidence.contiguous(),
+    )
+    arrays = [tensor.numpy() for tensor in given]
+    threads = torch.get_num_threads()
+
+    def work(thread: int) -> None:
+        first, last = (batch * voxels * voxels * t // threads for t in (thread, thread + 1))
+        _unproject_lines(*arrays, (rows, columns), mode, legacy_alignment, _NEAREST_MM, first, last, volume)
+
+    if threads == 1:
+        work(0)
+    else:
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(work, range(threads)))
+    return torch.from_numpy(volume).view(batch, voxels, voxels, voxels, channels).permute(0, 4, 1, 2, 3)
+
+
+def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    how = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", "nsz"}}
+    return numba.njit(cache=True, **how)(function)
+
+
+@_compiled
+@no_type_check
+def _unproject_lines(
+    cells, lines, along, view_valid, confidence, size, mode, legacy, nearest_mm, first_line, last_line, volume
+):
+    voxels, channels = volume.shape[2:]
+    # Where a view samples a line of voxels:
+    position = np.empty((2, voxels), np.float32)
+    seen = np.empty(voxels, np.bool_)
+    corner = np.empty(voxels, np.int32)
+    weights = np.empty((4, voxels), np.float32)
+    # What it finds there, and what is kept of all views so far; the sum of weights and, for a softmax, the maximum.
+    values = np.empty((voxels, channels), np.float32)
+    mass = np.empty((voxels, channels), np.float32)
+    top = np.empty(voxels * channels, np.float32)
+    first_hidden, hidden = (_ZERO, _ZERO) if mode in (_SUM, _MEAN) else (_FIRST_HIDDEN, _HIDDEN)
+    for n in range(first_line, last_line):
+        sample, line = divmod(n, lines.shape[3])
+        total = volume[sample, line]
+        total[:] = _ZERO
+        mass[:] = _ZERO
+        fresh = True
+        for view in range(view_valid.shape[1]):
+            if view_valid[sample, view]:
+                _project(lines[sample, view, :, line], along[sample, view], nearest_mm, legacy, position, seen)
+                _locate(position, size, legacy, corner, weights)
+                found = total if fresh else values
+                _sample(cells[sample, view], corner, weights, seen, size, first_hidden if fresh else hidden, found)
+                _merge(mode, fresh, values.reshape(-1), top, mass.reshape(-1), total.reshape(-1))
+                if mode == _MEAN:
+                    _add_seen(mass, confidence[sample, view], seen)
+                fresh = False
+        _finish(mode, mass.reshape(-1), total.reshape(-1))
+
+
+@_compiled
+@no_type_check
+def _merge(mode, fresh, values, top, mass, total):
+    if mode == _SOFTMAX and fresh:
+        _begin(total, top, mass)
+    elif mode == _SOFTMAX:
+        _weigh(values, top, mass, total)
+    elif mode == _MAX and not fresh:
+        for c in range(total.size):
+            total[c] = values[c] if values[c] > total[c] else total[c]
+    elif not fresh:
+        for c in range(total.size):
+            total[c] += values[c]
+
+
+@_compiled
+@no_type_check
+def _finish(mode, mass, total):
+    if mode == _MAX:
+        for c in range(total.size):
+            total[c] = total[c] if total[c] > _FIRST_HIDDEN else _ZERO
+    elif mode != _SUM:
+        for c in range(total.size):
+            total[c] /= mass[c] if mass[c] > _ZERO else _ONE
+
+
+@_compiled
+@no_type_check
+def _project(start, along, nearest_mm, legacy, position, seen):
+    for k in range(seen.size):
+        depth = start[2] + along[2, k]
+        in_front = depth > nearest_mm
+        inverse = 1.0 / (depth if in_front else 1.0)
+        x, y = (start[0] + along[0, k]) * inverse, (start[1] + along[1, k]) * inverse
+        seen[k] = legacy | (in_front & (abs(x) <= 1.0) & (abs(y) <= 1.0))
+        position[0, k] = x if in_front else 4.0
+        position[1, k] = y
+
+
+@_compiled
+@no_type_check
+def _locate(position, size, legacy, corner, weights):
+    """The four cells around each position: index of the upper left one (never in the last row or column), weights."""
+    rows, columns = size
+    half_x, half_y = _HALF * np.float32(columns), _HALF * np.float32(rows)
+    last_x, last_y = np.float32(columns - 1), np.float32(rows - 1)
+    corner_x, corner_y = max(last_x - _ONE, _ZERO), max(last_y - _ONE, _ZERO)
+    right, down = min(last_x, _ONE), min(last_y, _ONE)
+    stride = np.int32(columns + 1)
+    for k in range(corner.size):
+        x, y = (position[0, k] + _ONE) * half_x - _HALF, (position[1, k] + _ONE) * half_y - _HALF
+        from_x, from_y = _positive(x), _positive(y)
+        if not legacy:
+            x, y = min(from_x, last_x), min(from_y, last_y)
+        left, top = np.int32(min(from_x, corner_x)), np.int32(min(from_y, corner_y))
+        x, y = x - np.float32(left), y - np.float32(top)
+        # A cell's weight falls to 0 at its neighbours, so outside the map all weights are 0.
+        weights[0, k] = _tent(x) * _tent(y)
+        weights[1, k] = _tent(_ONE - x) * right * _tent(y)
+        weights[2, k] = _tent(x) * _tent(_ONE - y) * down
+        weights[3, k] = _tent(_ONE - x) * right * _tent(_ONE - y) * down
+        corner[k] = top * stride + left
+
+
+@_compiled
+@no_type_check
+def _tent(x):
+    return _positive(_ONE - abs(x))
+
+
+@_compiled
+@no_type_check
+def _positive(x):
+    return x if x > _ZERO else _ZERO  # 0 for NaN, so that nobody reads beside the map
+
+
+@_compiled
+@no_type_check
+def _sample(cells, corner, weights, seen, size, hidden, values):
+    rows, columns = size
+    right, down = np.uint64(min(columns - 1, 1)), np.uint64(columns + 1 if rows > 1 else 0)
+    for k in range(values.shape[0]):
+        if seen[k]:
+            n = np.uint64(corner[k])
+            a, b, c, d = weights[0, k], weights[1, k], weights[2, k], weights[3, k]
+            for channel in range(values.shape[1]):
+                values[k, channel] = (a * cells[n, channel] + b * cells[n + right, channel]) + (
+                    c * cells[n + down, channel] + d * cells[n + down + right, channel]
+                )
+        else:
+            for channel in range(values.shape[1]):
+                values[k, channel] = hidden
+
+
+@_compiled
+@no_type_check
+def _add_seen(total, values, seen):
+    for k in range(total.shape[0]):
+        if seen[k]:
+            for channel in range(total.shape[1]):
+                total[k, channel] += values[channel]
+
+
+@_compiled
+@no_type_check
+def _begin(total, top, mass):
+    for c in range(total.size):
+        top[c] = total[c]
+        mass[c] = _ONE if top[c] > _FIRST_HIDDEN else _ZERO
+        total[c] = top[c] * mass[c]
+
+
+@_compiled
+@no_type_check
+def _weigh(values, top, mass, total):
+    """One view more in a softmax over views: `mass` and `total` are sums weighted by exp(value - top)."""
+    for c in range(total.size):
+        value, highest = values[c], top[c]
+        higher = value > highest
+        less = _exp_minus(abs(value - highest))
+        before = less if higher else _ONE
+        now = _ONE if higher else less
+        mass[c] = mass[c] * before + now
+        total[c] = total[c] * before + value * now
+        top[c] = value if higher else highest
+
+
+_LOG2_E, _LN2_HIGH, _LN2_LOW = np.float32(1.442695), np.float32(0.693359375), np.float32(-2.1219444e-4)
+# Of exp(-x), |x| <= ln(2) / 2, with the least relative error (1.0e-7) where the first two are 1.
+_C2, _C3, _C4, _C5 = (np.float32(c) for c in (0.4999923, -0.16667116, 0.04189033, -0.0083125))
+_LARGEST = np.float32(87)
+
+
+@_compiled
+@no_type_check
+def _exp_minus(x):
+    """exp(-x) of x >= 0, to 2e-7 relative; 0 beyond 87. The library's is a call per number, which nothing vectorises."""
+    halvings = np.int32(x * _LOG2_E + _HALF)
+    n = np.float32(halvings)
+    rest = (x - n * _LN2_HIGH) - n * _LN2_LOW
+    power = _ONE + rest * (-_ONE + rest * (_C2 + rest * (_C3 + rest * (_C4 + rest * _C5))))
+    power *= _float_of_bits(np.int32((127 - halvings) << 23))
+    return power if x < _LARGEST else _ZERO
 
 
 @intrinsic
-def _float_of_bits(_context, bits):
+@no_type_check
+def _float_of_bits(_context, _bits):
     def code(_context, builder, _signature, arguments):
         return builder.bitcast(arguments[0], ir.FloatType())
 
     return numba.types.float32(numba.types.int32), code
-
-
-LOG2E = np.float32(1.4426950408889634)
-LN2H = np.float32(0.693359375)
-LN2L = np.float32(-2.12194440e-4)
-C2 = np.float32(0.5)
-C3 = np.float32(1.6666665459e-1)
-C4 = np.float32(4.1665795894e-2)
-C5 = np.float32(8.3334519073e-3)
-C6 = np.float32(1.3981999507e-3)
-LOW = np.float32(-87.0)
-ZERO = np.float32(0)
-
-
-@_jit
-def _exp(x):
-    x = max(x, LOW)
-    n = np.int32(x * LOG2E - _HALF)
-    f = np.float32(n)
-    r = x - f * LN2H
-    r = r - f * LN2L
-    p = C5 + r * C6
-    p = C4 + r * p
-    p = C3 + r * p
-    p = C2 + r * p
-    p = _ONE + r * p
-    p = _ONE + r * p
-    return p * _float_of_bits(np.int32((n + np.int32(127)) << np.int32(23)))
-
-
-@_jit
-def _tent(x):
-    return max(ZERO, _ONE - abs(x))
-
-
-@_jit
-def _locate(first, second, third, columns, rows, nearest_mm, legacy, corner, w00, w01, w10, w11, seen):
-    half_c, half_r = np.float32(columns) * _HALF, np.float32(rows) * _HALF
-    last_x, last_y = np.float32(columns - 1), np.float32(rows - 1)
-    corner_x, corner_y = np.float32(max(columns - 2, 0)), np.float32(max(rows - 2, 0))
-    right = _ONE if columns > 1 else ZERO
-    down = _ONE if rows > 1 else ZERO
-    for k in range(third.shape[1]):
-        depth = first[2] + (second[2] + third[2, k])
-        in_front = depth > nearest_mm
-        inverse = 1.0 / (depth if in_front else 1.0)
-        x = (first[0] + (second[0] + third[0, k])) * inverse
-        y = (first[1] + (second[1] + third[1, k])) * inverse
-        inside = in_front & (abs(x) <= 1.0) & (abs(y) <= 1.0)
-        x = min(max(x, -4.0), 4.0) if in_front else 4.0
-        y = min(max(y, -4.0), 4.0) if in_front else 4.0
-        cx = (np.float32(x) + _ONE) * half_c - _HALF
-        cy = (np.float32(y) + _ONE) * half_r - _HALF
-        if not legacy:
-            cx = min(max(cx, ZERO), last_x)
-            cy = min(max(cy, ZERO), last_y)
-        qx = np.int32(min(max(cx, ZERO), corner_x))
-        qy = np.int32(min(max(cy, ZERO), corner_y))
-        fx = cx - np.float32(qx)
-        fy = cy - np.float32(qy)
-        l, r = _tent(fx), _tent(_ONE - fx) * right
-        t, b = _tent(fy), _tent(_ONE - fy) * down
-        w00[k] = t * l
-        w01[k] = t * r
-        w10[k] = b * l
-        w11[k] = b * r
-        corner[k] = qy * columns + qx
-        seen[k] = legacy | inside
-
-
-@_jit
-def _kernel(features, first, second, third, view_valid, confidence, mode, legacy, nearest_mm, start, stop, out):
-    batch, views, rows, columns, channels = features.shape
-    voxels = first.shape[3]
-    corner = np.empty((views, voxels), np.int32)
-    w00 = np.empty((views, voxels), np.float32)
-    w01 = np.empty((views, voxels), np.float32)
-    w10 = np.empty((views, voxels), np.float32)
-    w11 = np.empty((views, voxels), np.float32)
-    seen = np.empty((views, voxels), np.bool_)
-    values = np.empty((views, channels), np.float32)
-    mass = np.empty(channels, np.float32)
-    top = np.empty(channels, np.float32)
-    of_view = np.empty(views, np.int64)
-    right = np.uint64(1 if columns > 1 else 0)
-    down = np.uint64(columns if rows > 1 else 0)
-    for row in range(start, stop):
-        sample, i = divmod(row, voxels)
-        for j in range(voxels):
-            for v in range(views):
-                if view_valid[sample, v]:
-                    _locate(first[sample, v, :, i], second[sample, v, :, j], third[sample, v], columns, rows,
-                            nearest_mm, legacy, corner[v], w00[v], w01[v], w10[v], w11[v], seen[v])
-                else:
-                    seen[v] = False
-            for k in range(voxels):
-                n = 0
-                for v in range(views):
-                    if not seen[v, k]:
-                        continue
-                    cells = features[sample, v].reshape(rows * columns, channels)
-                    q = np.uint64(corner[v, k])
-                    a, b, c, d = w00[v, k], w01[v, k], w10[v, k], w11[v, k]
-                    for ch in range(channels):
-                        values[n, ch] = (
-                            a * cells[q, ch] + b * cells[q + right, ch] + c * cells[q + down, ch] + d * cells[q + down + right, ch]
-                        )
-                    of_view[n] = v
-                    n += 1
-                o = out[sample, i, j, k]
-                if n == 0:
-                    o[:] = 0
-                elif mode == 0:
-                    _sum(values[:n], o)
-                elif mode == 1:
-                    _max(values[:n], o)
-                elif mode == 2:
-                    _softmax(values[:n], top, mass, o)
-                else:
-                    o[:] = 0
-                    for s in range(n):
-                        for ch in range(channels):
-                            o[ch] += confidence[sample, of_view[s], ch] * values[s, ch]
-                    if mode == 4 and not legacy:
-                        mass[:] = 0
-                        for s in range(n):
-                            for ch in range(channels):
-                                mass[ch] += confidence[sample, of_view[s], ch]
-                        for ch in range(channels):
-                            o[ch] /= mass[ch] if mass[ch] > 0 else _ONE
-
-
-@_jit
-def _sum(values, o):
-    for ch in range(o.shape[0]):
-        o[ch] = values[0, ch]
-    for s in range(1, values.shape[0]):
-        for ch in range(o.shape[0]):
-            o[ch] += values[s, ch]
-
-
-@_jit
-def _max(values, o):
-    for ch in range(o.shape[0]):
-        o[ch] = values[0, ch]
-    for s in range(1, values.shape[0]):
-        for ch in range(o.shape[0]):
-            o[ch] = max(o[ch], values[s, ch])
-
-
-@_jit
-def _softmax(values, top, mass, o):
-    _max(values, top)
-    for ch in range(o.shape[0]):
-        mass[ch] = 0
-        o[ch] = 0
-    for s in range(values.shape[0]):
-        for ch in range(o.shape[0]):
-            w = _exp(values[s, ch] - top[ch])
-            mass[ch] += w
-            o[ch] += w * values[s, ch]
-    for ch in range(o.shape[0]):
-        o[ch] /= mass[ch]
-
-
-def unproject_fused(features, axes, view_valid, confidence, aggregation, legacy_alignment):
-    batch, views, channels, rows, columns = features.shape
-    voxels = axes[0].shape[-1]
-    last = features.permute(0, 1, 3, 4, 2).contiguous().numpy()
-    out = torch.empty(batch, voxels, voxels, voxels, channels)
-    if confidence is None:
-        confidence = torch.empty(batch, 0, 0)
-    _kernel(last, *(a.contiguous().numpy() for a in axes), view_valid.numpy(), confidence.contiguous().numpy(),
-            get_args(Aggregation).index(aggregation), legacy_alignment, _NEAREST_MM, 0, batch * voxels, out.numpy())
-    return out.permute(0, 4, 1, 2, 3)

@@ -43,7 +43,10 @@ def load_model(folder: Path | str) -> Model:
     for name in (_CONFIG, _WEIGHTS):
         if not (folder / name).is_file():
             raise TriposeError(f"{folder} is not a model: it has no {name}")
-    model = build_model(parse_config((folder / _CONFIG).read_text(), folder / _CONFIG))
+    try:
+        model = build_model(parse_config((folder / _CONFIG).read_text(encoding="utf-8")))
+    except (TriposeError, UnicodeDecodeError) as error:
+        raise TriposeError(f"{folder / _CONFIG}: {error}") from error
     try:
         weights = load_file(folder / _WEIGHTS)
     except SafetensorError as error:
@@ -54,20 +57,34 @@ def load_model(folder: Path | str) -> Model:
 
 
 def save_model(model: Model, folder: Path | str) -> None:
-    """Write a model as a folder; an older model there is replaced."""
+    """Write a model as a folder; an older model there is replaced, and kept when writing fails.
+
+    Raises:
+        TriposeError: the folder cannot be written.
+    """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / _CONFIG).write_text(json.dumps(asdict(model.config), indent=2) + "\n")
-    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, folder / _WEIGHTS)
+    parts = {name: folder / f"{name}.part" for name in (_CONFIG, _WEIGHTS)}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        parts[_CONFIG].write_text(json.dumps(asdict(model.config), indent=2) + "\n", encoding="utf-8")
+        save_file({k: v.contiguous() for k, v in model.state_dict().items()}, parts[_WEIGHTS])
+        for name, part in parts.items():
+            part.replace(folder / name)
+    except (OSError, SafetensorError) as error:
+        for part in parts.values():
+            if part.exists():
+                part.unlink()
+        raise TriposeError(f"{folder} cannot be written: {getattr(error, 'strerror', None) or error}") from error
 
 
-def parse_config(text: str, source: Path) -> ModelConfig:
+def parse_config(text: str) -> ModelConfig:
     """A configuration from JSON.
 
     Raises:
-        TriposeError: naming `source`, the entry and what is wrong with it.
+        TriposeError: naming the entry and what is wrong with it.
     """
     import pydantic
 
@@ -77,7 +94,8 @@ def parse_config(text: str, source: Path) -> ModelConfig:
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"][1:]) or "the file"
-        raise TriposeError(f"{source}: {where}: {first['msg']} (got {first['input']!r:.60})") from error
+        given = "" if first["type"] == "missing" else f" (got {first['input']!r:.60})"
+        raise TriposeError(f"{where}: {first['msg']}{given}") from error
     return config
 
 

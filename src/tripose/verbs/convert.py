@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
-
-from safetensors import SafetensorError
 
 from tripose.errors import TriposeError
 from tripose.models.config import ModelConfig
 from tripose.models.official import read_official_weights
 from tripose.models.official_yaml import read_official_config
-from tripose.models.weights import Model, build_model, save_model
+from tripose.models.weights import build_model, save_model
 
 _FILES = ("model.safetensors", "config.json")
 
@@ -38,7 +34,7 @@ def convert(checkpoint: Path, out: Path, config: Path) -> ModelConfig:
     described = read_official_config(config)
     model = build_model(described)
     model.load_state_dict(read_official_weights(checkpoint, model, config))
-    _write(model, out)
+    save_model(model, out)
     return described
 
 
@@ -47,16 +43,3 @@ def _check_target(out: Path) -> None:
         raise TriposeError(f"{out} is a file; a model is a folder")
     if out.is_dir() and any(out.iterdir()) and not all((out / name).is_file() for name in _FILES):
         raise TriposeError(f"{out} is not empty and not a model; name another folder")
-
-
-def _write(model: Model, out: Path) -> None:
-    """Write beside the folder first, so that a full disk leaves nothing half-written."""
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as temporary:
-            save_model(model, temporary)
-            out.mkdir(exist_ok=True)
-            for name in _FILES:
-                os.replace(Path(temporary, name), out / name)
-    except (OSError, SafetensorError) as error:
-        raise TriposeError(f"{out} cannot be written: {getattr(error, 'strerror', None) or error}") from error

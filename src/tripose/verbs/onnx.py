@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import math
@@ -11,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any, get_args
 
 import torch
 from jaxtyping import Float
@@ -27,13 +28,13 @@ from tripose.models.algebraic import AlgebraicTriangulation
 from tripose.models.config import Algebraic, Volumetric
 from tripose.models.ransac import RansacTriangulation
 from tripose.models.views import crop_projections
-from tripose.models.volumetric import VolumetricTriangulation, _look
+from tripose.models.volumetric import VolumetricTriangulation
 from tripose.models.weights import load_model
 
 # Samples and views of the example that is traced, and of the one that is checked. An exporter that takes a number for
 # granted is found out because no number is the same.
 _TRACED, _CHECKED = (2, 3), (1, 4)
-_ALLOWED_PX, _ALLOWED_MM = 1e-3, 0.05
+_ALLOWED = {"keypoints_mm": 0.05, "keypoints_px": 1e-3, "confidence": 1e-4}
 
 _MEANING = {
     "images": "[batch view 3 height width] crops, RGB in 0..1",
@@ -48,13 +49,6 @@ _MEANING = {
 }
 
 
-class Difference(NamedTuple):
-    """Largest difference between an ONNX file and torch."""
-
-    px: float
-    mm: float
-
-
 class AlgebraicGraph(nn.Module):
     """What the file of an algebraic model computes; inputs and outputs are those of `_MEANING`."""
 
@@ -66,7 +60,7 @@ class AlgebraicGraph(nn.Module):
 
     def forward(
         self, images: Float[Tensor, "batch view 3 height width"], projections: Float[Tensor, "batch view 3 4"]
-    ) -> tuple[Tensor, ...]:
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Float32 images, float64 projections: millimetres far from the origin need it."""
         heatmaps, confidence = (r.unflatten(0, images.shape[:2]) for r in self.model.encode(images.flatten(0, 1)))
         located = self.model.locate(heatmaps, confidence, projections, size_of(images))
@@ -79,7 +73,7 @@ class VolumetricGraph(nn.Module):
     The cuboid has to stand upright as in training, and only the user knows the world, so its up-axis is an input.
     """
 
-    outputs = ("keypoints_mm", "keypoints_px")
+    outputs = ("keypoints_mm",)
     turns: Float[Tensor, "axis 3 3"]
     axes: Float[Tensor, "axis 3"]
 
@@ -100,16 +94,16 @@ class VolumetricGraph(nn.Module):
         projections: Float[Tensor, "batch view 3 4"],
         center_mm: Float[Tensor, "batch 3"],
         world_up: Float[Tensor, 3],
-    ) -> tuple[Tensor, ...]:
+    ) -> tuple[Tensor]:
         """Float32 images, the rest float64."""
-        model, config, size_px = self.model, self.model.config, size_of(images)
+        model, config = self.model, self.model.config
         turn = self.turns[(self.axes @ world_up).argmax()].expand(center_mm.shape[0], 3, 3)
         cuboid = Cuboid(center_mm, turn, config.side_mm, config.voxels)
         features, confidence = (r.unflatten(0, images.shape[:2]) for r in model.encode(images.flatten(0, 1)))
         unprojected = unproject(
             features,
             projections,
-            size_px,
+            size_of(images),
             cuboid,
             config.aggregation,
             confidence=confidence if confidence.shape[-1] else None,
@@ -117,11 +111,10 @@ class VolumetricGraph(nn.Module):
             chunk=None,
         )
         volumes = model.volume_net(unprojected) * config.multiplier
-        keypoints_mm = integrate_volumes(volumes, cuboid, relu=not config.softmax)
-        return keypoints_mm, _look(keypoints_mm, projections, size_px)[0]
+        return (integrate_volumes(volumes, cuboid, relu=not config.softmax),)
 
 
-def export_onnx(folder: Path | str, path: Path | str) -> Difference:
+def export_onnx(folder: Path | str, path: Path | str) -> dict[str, float]:
     """Write an algebraic or volumetric model as one ONNX file, and check it with onnxruntime.
 
     Inputs, outputs and their units are described in the file, as are the joints and the model's configuration
@@ -132,11 +125,11 @@ def export_onnx(folder: Path | str, path: Path | str) -> Difference:
         path: the file; replaced at once when complete and right.
 
     Returns:
-        The largest difference to torch on random images.
+        For every output the largest difference to torch, on random images.
 
     Raises:
         TriposeError: an ONNX library is not installed, there is no such model, it is a RANSAC model, the file cannot
-            be written, or it differs from torch by more than 0.001 px or 0.05 mm; then no file is left.
+            be written, or it differs from torch by more than 0.05 mm or 0.001 px; then no file is left.
     """
     for library in ("onnx", "onnxscript", "onnxruntime"):
         try:
@@ -188,7 +181,7 @@ def _describe(file: Any, config: Algebraic | Volumetric) -> None:
         value.doc_string = _MEANING[value.name]
 
 
-def _check(file: Path, model: AlgebraicTriangulation | VolumetricTriangulation, path: Path) -> Difference:
+def _check(file: Path, model: AlgebraicTriangulation | VolumetricTriangulation, path: Path) -> dict[str, float]:
     """Compare a file with the model itself, not with the graph made from it, and refuse one that differs.
 
     Args:
@@ -199,19 +192,23 @@ def _check(file: Path, model: AlgebraicTriangulation | VolumetricTriangulation, 
     onnxruntime: Any = import_module("onnxruntime")
     images, cameras, center_mm = _example(model.config, *_CHECKED)
     with torch.no_grad():
-        ours = model(images, cameras, center_mm=center_mm)
+        ours: dict[str, Any] = {**model(images, cameras, center_mm=center_mm)}
+        exact: dict[str, Any] = {**copy.deepcopy(model).double()(images.double(), cameras, center_mm=center_mm)}
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors only
     session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
-    inputs = {k: v.numpy() for k, v in _inputs(model.config, images, cameras, center_mm).items()}
-    names = ["keypoints_px", "keypoints_mm"]
-    theirs = session.run(names, inputs)
-    difference = Difference(*(_distance(ours[n], torch.as_tensor(t)) for n, t in zip(names, theirs, strict=True)))
-    if difference.px > _ALLOWED_PX or difference.mm > _ALLOWED_MM:
-        raise TriposeError(
-            f"{path} is not written: it would differ from torch by {difference.px:.2g} px and {difference.mm:.2g} mm "
-            f"(allowed are {_ALLOWED_PX} px and {_ALLOWED_MM} mm); try other versions of torch and onnxruntime"
-        )
+    names = [output.name for output in session.get_outputs()]
+    inputs = {name: value.numpy() for name, value in _inputs(model.config, images, cameras, center_mm).items()}
+    theirs = dict(zip(names, session.run(names, inputs), strict=True))
+    difference = {name: _distance(ours[name], torch.as_tensor(theirs[name])) for name in names}
+    for name, found in difference.items():
+        # Between two peaks of a map that random images make, rounding decides, and torch is no nearer to the truth.
+        allowed = _ALLOWED[name] + 2 * float((ours[name] - exact[name]).abs().nan_to_num(0.0).max())
+        if found > allowed:
+            raise TriposeError(
+                f"{path} is not written: its {name} would differ from torch's by {found:.2g}, and {allowed:.2g} is "
+                "allowed; other versions of torch and onnxruntime may do better"
+            )
     return difference
 
 
@@ -229,24 +226,29 @@ def _inputs(config: Algebraic | Volumetric, images: Tensor, cameras: Cameras, ce
 
 
 def _example(config: Algebraic | Volumetric, batch: int, views: int) -> tuple[Tensor, Cameras, Tensor]:
-    """Random images, a ring of cameras that look at the origin from 4 m and see 2.7 m there, and random centres.
+    """Random images, a ring of cameras 4 m around a place in the world, and centres near it.
 
     The up-axis of the world is not that of the model, so that the cuboid has to turn.
     """
+    # The rays of a joint that was found in random images do not meet. Through a long lens they come close, so that its
+    # position is determined; the volumetric method has to see its cuboid.
+    seen_mm = config.side_mm if isinstance(config, Volumetric) else 400.0
     random = torch.Generator().manual_seed(0)
     width, height = config.image_size_px
     images = torch.rand(batch, views, 3, height, width, generator=random)
-    center_mm = 100 * torch.randn(batch, 3, generator=random, dtype=torch.float64)
-    focal = 1.5 * max(width, height)
+    place_mm = torch.tensor([1000.0, 2000.0, 1000.0], dtype=torch.float64)
+    center_mm = place_mm + 100 * torch.randn(batch, 3, generator=random, dtype=torch.float64)
+    focal = 4000.0 / seen_mm * max(width, height)
     K = [[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1]]
     angle = torch.arange(views, dtype=torch.float64) * (2 * math.pi / views)
     cos, sin, zero = angle.cos(), angle.sin(), torch.zeros_like(angle)
     rows = (-sin, cos, zero), (zero, zero, zero - 1), (-cos, -sin, zero)
+    R = torch.stack([torch.stack(row, -1) for row in rows], -2)
     cameras = Cameras.build(
         [str(view) for view in range(views)],
         [K] * views,
-        torch.stack([torch.stack(row, -1) for row in rows], -2),
-        [[0, 0, 4000]] * views,
+        R,
+        torch.tensor([0.0, 0.0, 4000.0]) - R @ place_mm,
         [[width, height]] * views,
         up="-y" if isinstance(config, Volumetric) and config.up == "z" else "z",
     )
