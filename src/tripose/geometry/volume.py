@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
@@ -139,9 +140,7 @@ def unproject(
     """
     batch, views = features.shape[:2]
     with torch.autocast(features.device.type, enabled=False):
-        flat = features.flatten(0, 1).to(torch.promote_types(features.dtype, torch.float32))
-        # Channels last: a sample then finds its channels side by side, which takes half of the time.
-        features = flat.contiguous(memory_format=torch.channels_last).unflatten(0, (batch, views))
+        features = features.to(torch.promote_types(features.dtype, torch.float32))
         if confidence is not None:
             confidence = confidence.to(features)
             if view_valid is not None:
@@ -160,15 +159,20 @@ def unproject(
             if view_valid is None:
                 view_valid = torch.ones(batch, views, dtype=torch.bool)
             return unproject_fused(features, lines, along, view_valid, confidence, aggregation, legacy_alignment)
-        parts = []
-        for some in lines.split(step, -1):
-            given = (features, some, along, view_valid, confidence, aggregation, legacy_alignment)
-            if keep_graph and step < lines.shape[-1]:
-                parts.append(checkpoint(_unproject_lines, *given, use_reentrant=False, preserve_rng_state=False))
-            else:
-                parts.append(_unproject_lines(*given))
-        volume: Tensor = torch.cat(parts, 2).unflatten(2, (cuboid.voxels,) * 3)
-        return volume
+        # Channels last: a sample then finds its channels side by side, which takes half of the time.
+        maps = features.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        rest = (along, view_valid, confidence, aggregation, legacy_alignment)
+        chunks = lines.split(step, -1)
+        if len(chunks) == 1:
+            volume = _unproject_lines(maps, lines, *rest)
+        elif keep_graph:
+            again = partial(checkpoint, _unproject_lines, maps, use_reentrant=False, preserve_rng_state=False)
+            volume = torch.cat([again(some, *rest) for some in chunks], 2)
+        else:
+            volume = maps.new_empty(batch, maps.shape[1], lines.shape[-1] * cuboid.voxels)
+            for some, part in zip(chunks, volume.split(step * cuboid.voxels, 2), strict=True):
+                part.copy_(_unproject_lines(maps, some, *rest))
+        return volume.view(*volume.shape[:2], *(cuboid.voxels,) * 3)
 
 
 def integrate_volumes(
@@ -218,7 +222,7 @@ def _projected_lines(
 
 
 def _unproject_lines(
-    features: Float[Tensor, "batch view channel rows columns"],
+    maps: Float[Tensor, "batch*view channel rows columns"],
     lines: Float[Tensor, "batch view 3 line"],
     along: Float[Tensor, "batch view 3 voxel"],
     view_valid: Bool[Tensor, "batch view"] | None,
@@ -232,12 +236,10 @@ def _unproject_lines(
     # Far outside, a sample is 0 and has no gradient; so it is behind the camera.
     far = torch.where(in_front, 0.0, 8.0)
     position = torch.stack([(x * inverse).clamp(-4.0, 4.0) + far, (y * inverse).clamp(-4.0, 4.0)], -1)
-    position = position.to(features.dtype)
+    position = position.to(maps.dtype)
     padding = "zeros" if legacy_alignment else "border"
-    values = F.grid_sample(
-        features.flatten(0, 1), position.flatten(0, 1)[:, None], "bilinear", padding, align_corners=False
-    )
-    values = values[:, :, 0].unflatten(0, features.shape[:2])
+    values = F.grid_sample(maps, position.flatten(0, 1)[:, None], "bilinear", padding, align_corners=False)
+    values = values[:, :, 0].unflatten(0, depth.shape[:2])
     seen = None if legacy_alignment else (position.detach().abs() <= 1).all(-1)[:, :, None]
     if view_valid is not None:
         seen = view_valid[:, :, None, None] if seen is None else seen & view_valid[:, :, None, None]
@@ -255,7 +257,7 @@ def _aggregate(
     mask = None if seen is None else seen.to(values)
     if aggregation in ("max", "softmax"):
         shown = values if mask is None else values + (mask - 1) * _HIDDEN
-        best = shown.amax(1) if aggregation == "max" else (shown.softmax(1) * values).sum(1)
+        best = shown.amax(1) if aggregation == "max" else _product(shown.softmax(1), values).sum(1)
         return best if mask is None else best * mask.amax(1)
     if aggregation == "sum":
         return (values if mask is None else mask * values).sum(1)
@@ -267,3 +269,8 @@ def _aggregate(
         return total
     mass = weights.sum(1)
     return total / torch.where(mass > 0, mass, 1.0)
+
+
+def _product(weights: Tensor, values: Tensor) -> Tensor:
+    """In place where no gradient needs the factors: a quarter of the time of a softmax aggregation is memory."""
+    return weights * values if weights.requires_grad else weights.mul_(values)

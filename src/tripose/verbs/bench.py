@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -123,11 +124,12 @@ def _unproject(twins: ModuleType, scene: ModuleType) -> list[Row]:
         kernels.append(("unproject_fused", True))
     for name, fused in kernels:
         like: dict[str, Any] = {"legacy_alignment": True, "fused": fused}
-        fast, ours = _seconds(lambda like=like: unproject(features, P, size_px, cuboid, "softmax", **like), 7)
+        ours_of = partial(unproject, features, P, size_px, cuboid, "softmax", **like)
+        fast, ours = _seconds(ours_of, 7)
         apart = (ours - theirs).abs().max() / theirs.abs().max()
         rows.append({"name": name, **_row(slow, fast, what, f"{apart:.0e} relative apart")})
         many, many_P = given(31)
-        peak = _peak_mb(lambda like=like, f=many, p=many_P: unproject(f, p, size_px, cuboid, "softmax", **like))
+        peak = _peak_mb(partial(unproject, many, many_P, size_px, cuboid, "softmax", **like))
         rows[-1]["peak_31_views_mb"] = peak
         rows[-1]["note"] += f"; 31 views: {peak:.0f} MB more"
     return rows

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import logging
 import math
@@ -26,6 +25,7 @@ from tripose.geometry.heatmaps import size_of
 from tripose.geometry.volume import Cuboid, integrate_volumes, place_cuboid, unproject
 from tripose.models.algebraic import AlgebraicTriangulation
 from tripose.models.config import Algebraic, Volumetric
+from tripose.models.inference import for_inference
 from tripose.models.ransac import RansacTriangulation
 from tripose.models.views import crop_projections
 from tripose.models.volumetric import VolumetricTriangulation
@@ -193,7 +193,7 @@ def _check(file: Path, model: AlgebraicTriangulation | VolumetricTriangulation, 
     images, cameras, center_mm = _example(model.config, *_CHECKED)
     with torch.no_grad():
         ours: dict[str, Any] = {**model(images, cameras, center_mm=center_mm)}
-        exact: dict[str, Any] = {**copy.deepcopy(model).double()(images.double(), cameras, center_mm=center_mm)}
+        folded: dict[str, Any] = {**for_inference(model, torch.float32)(images, cameras, center_mm=center_mm)}
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors only
     session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
@@ -202,8 +202,9 @@ def _check(file: Path, model: AlgebraicTriangulation | VolumetricTriangulation, 
     theirs = dict(zip(names, session.run(names, inputs), strict=True))
     difference = {name: _distance(ours[name], torch.as_tensor(theirs[name])) for name in names}
     for name, found in difference.items():
-        # Between two peaks of a map that random images make, rounding decides, and torch is no nearer to the truth.
-        allowed = _ALLOWED[name] + 2 * float((ours[name] - exact[name]).abs().nan_to_num(0.0).max())
+        # Random images make maps with several peaks, between which rounding decides: folding the batch norms, as the
+        # exporter does, moves such a joint in torch as well.
+        allowed = _ALLOWED[name] + 2 * float((ours[name] - folded[name]).abs().nan_to_num(0.0).max())
         if found > allowed:
             raise TriposeError(
                 f"{path} is not written: its {name} would differ from torch's by {found:.2g}, and {allowed:.2g} is "
