@@ -189,7 +189,8 @@ def _check(file: Path, model: AlgebraicTriangulation | VolumetricTriangulation, 
         model: what it should be.
         path: where it is going to be.
     """
-    onnxruntime: Any = import_module("onnxruntime")
+    import onnxruntime
+
     images, cameras, center_mm = _example(model.config, *_CHECKED)
     with torch.no_grad():
         ours: dict[str, Any] = {**model(images, cameras, center_mm=center_mm)}
@@ -204,7 +205,8 @@ def _check(file: Path, model: AlgebraicTriangulation | VolumetricTriangulation, 
     for name, found in difference.items():
         # Random images make maps with several peaks, between which rounding decides: folding the batch norms, as the
         # exporter does, moves such a joint in torch as well.
-        allowed = _ALLOWED[name] + 2 * float((ours[name] - folded[name]).abs().nan_to_num(0.0).max())
+        rounding = float((ours[name] - folded[name]).abs().nan_to_num(0.0).max())
+        allowed = min(_ALLOWED[name] + 2 * rounding, 10 * _ALLOWED[name])
         if found > allowed:
             raise TriposeError(
                 f"{path} is not written: its {name} would differ from torch's by {found:.2g}, and {allowed:.2g} is "

@@ -1,0 +1,92 @@
+"""Models on disk: what goes in comes out, and what does not belong there is named."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+import tripose
+from people import small_model
+from tripose.errors import TriposeError
+from tripose.models.weights import load_model, save_model
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models") / "light"
+    save_model(small_model("algebraic", confidences=False), folder)
+    return folder
+
+
+def changed(saved, folder, old, new):
+    folder.mkdir()
+    (folder / "config.json").write_text((saved / "config.json").read_text().replace(old, new, 1))
+    (folder / "model.safetensors").symlink_to(saved / "model.safetensors")
+    return folder
+
+
+@pytest.mark.parametrize("method", ["ransac", "algebraic", "volumetric"])
+def test_what_is_saved_is_loaded(method, tmp_path):
+    model = small_model(method)
+    save_model(model, tmp_path / "model")
+    loaded = tripose.load_model(tmp_path / "model")
+    assert loaded.config == model.config
+    assert not loaded.training
+    assert all((loaded.state_dict()[k] == v).all() for k, v in model.state_dict().items())
+    assert sorted(p.name for p in (tmp_path / "model").iterdir()) == ["config.json", "model.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('"skeleton"', '"skeletn"', "skelet"),
+        ("coco17", "coco18", "no skeleton is called 'coco18'"),
+        ('"layers": 18', '"layers": 19', "layers: Input should be 18, 34"),
+        ('"layers": 18', '"layers": 34', "model.safetensors does not hold the weights of this model; missing: "),
+        ('"confidences": false', '"confidences": true', "missing: backbone.alg_confidences.features.0.bias"),
+        ('"method": "algebraic"', '"method": "algebra"', "does not match any of the expected tags"),
+        ('"softmax": true', '"softmax": true, "volumes": 3', "volumes: Extra inputs are not permitted|Unexpected"),
+        ("{", "{{", "JSON"),
+    ],
+)
+def test_a_wrong_configuration_is_one_sentence(saved, tmp_path, old, new, said):
+    with pytest.raises(TriposeError, match=said) as caught:
+        load_model(changed(saved, tmp_path / "model", old, new))
+    assert str(tmp_path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_voxels_that_cannot_be_halved_are_named(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"method": "volumetric", "skeleton": "coco17", "voxels": 48}))
+    (tmp_path / "model.safetensors").touch()
+    with pytest.raises(TriposeError, match="voxels is 48; the net 'v2v' needs a multiple of 32"):
+        load_model(tmp_path)
+
+
+def test_damaged_or_missing_files_are_named(saved, tmp_path):
+    with pytest.raises(TriposeError, match=r"is not a model: it has no config\.json"):
+        load_model(tmp_path)
+    (tmp_path / "config.json").write_bytes((saved / "config.json").read_bytes())
+    with pytest.raises(TriposeError, match=r"it has no model\.safetensors"):
+        load_model(tmp_path)
+    content = (saved / "model.safetensors").read_bytes()
+    (tmp_path / "model.safetensors").write_bytes(content[: len(content) // 2])
+    with pytest.raises(TriposeError, match="damaged or incomplete"):
+        load_model(tmp_path)
+
+
+def test_weights_of_a_model_that_differs_are_listed(saved, tmp_path):
+    from safetensors.torch import save_file
+
+    weights = dict(small_model("algebraic", confidences=False).state_dict())
+    weights["backbone.final_layer.weight"] = torch.zeros(16, 256, 1, 1)
+    weights["backbone.other"] = weights.pop("backbone.bn1.weight")
+    save_file(weights, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_bytes((saved / "config.json").read_bytes())
+    with pytest.raises(TriposeError) as caught:
+        load_model(tmp_path)
+    assert "missing: backbone.bn1.weight" in str(caught.value)
+    assert "unknown: backbone.other" in str(caught.value)
+    assert "backbone.final_layer.weight is [16, 256, 1, 1], not [17, 256, 1, 1]" in str(caught.value)
