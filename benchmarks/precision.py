@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from scene import ring, walk_mm
 from tripose.cameras import Cameras
+from tripose.geometry.volume import place_cuboid
 from tripose.models.config import Algebraic, Volumetric
 from tripose.models.inference import for_inference
 from tripose.models.losses import volumetric_cross_entropy
@@ -132,8 +133,6 @@ def main() -> None:
     center_mm = joints_mm[:, [11, 12]].mean(1)
     valid = torch.ones(1, 17, dtype=torch.bool)
     volumetric.volume_net.train()
-    from tripose.geometry.volume import place_cuboid
-
     cuboid = place_cuboid(center_mm, volumetric.config.side_mm, 64, up="z", world_up="z")
 
     def loss() -> torch.Tensor:
@@ -144,6 +143,8 @@ def main() -> None:
     learned = [*volumetric.process_features.parameters(), *volumetric.volume_net.parameters()]
     descend(learned, loss, said.steps // 2, 3e-3)
     settle(volumetric.volume_net, loss)
+    # At the coarsest level the running variance of 8 voxels is a seventh larger than the one trained with.
+    descend(learned, loss, said.steps // 4, 1e-3)
     compare(volumetric, images, cameras, joints_mm, "volumes")
 
 

@@ -181,7 +181,10 @@ def onnx(
     """Write a model as an ONNX graph with any number of views, checked against the model."""
     from tripose.verbs.onnx import export_onnx
 
-    console.print(export_onnx(model, out), highlight=False, soft_wrap=True)
+    apart = export_onnx(model, out)
+    units = {"keypoints_mm": "mm", "keypoints_px": "px"}
+    said = ", ".join(f"{apart[name]:.2g} {unit}" for name, unit in units.items() if name in apart)
+    console.print(f"{out}: differs from torch by at most {said}", highlight=False, soft_wrap=True)
 
 
 @app.command()

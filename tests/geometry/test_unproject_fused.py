@@ -19,7 +19,7 @@ IMAGE_SIZE_PX = (1000, 1000)
 CASES = {"one view": (1, 5, 32, 48, 1), "two samples": (4, 32, 40, 24, 2), "many views": (31, 17, 16, 16, 1)}
 
 
-def given(views=4, channels=8, rows=24, columns=32, batch=1, side_mm=9500.0, voxels=12, **more):
+def given(views=4, channels=8, rows=24, columns=32, batch=1, side_mm=9500.0, voxels=18, **more):
     """Arguments of `unproject`: cameras 4 m from the middle of a cuboid so large that some of it is behind them."""
     random = torch.Generator().manual_seed(views)
     return {
@@ -140,7 +140,7 @@ def test_a_camera_that_is_no_number_reads_no_memory_beside_the_maps(bad, legacy)
 
 
 def test_threads_do_not_change_a_bit():
-    arguments = given(batch=2, voxels=9)
+    arguments = given(batch=2, voxels=17)
     before = torch.get_num_threads()
     try:
         volumes = []

@@ -65,13 +65,16 @@ def unproject_fused(
     else:  # sampling is linear: weighing the maps is weighing the samples
         cells = cells * confidence[:, :, None, None]
     arrays = [tensor.contiguous().numpy() for tensor in (cells.flatten(2, 3), lines, along, view_valid, confidence)]
+    # In strips, so that what neighbouring lines share is still in the cache: 6 % with 4 views, 13 % with 31.
+    index = np.arange(voxels * voxels).reshape(voxels, voxels)
+    order = np.concatenate([index[:, j : j + 16].ravel() for j in range(0, voxels, 16)])
     # numpy asks for large pages, in which the first touch of 32 MB (32 channels of 64^3) takes 5 ms instead of 15.
     volume = np.empty((batch, voxels * voxels, voxels, channels), np.float32)
     threads = torch.get_num_threads()
 
     def work(thread: int) -> None:
         start, stop = (batch * voxels * voxels * n // threads for n in (thread, thread + 1))
-        _unproject_range(*arrays, (rows, columns), mode, legacy_alignment, _NEAREST_MM, start, stop, volume)
+        _unproject_range(*arrays, order, (rows, columns), mode, legacy_alignment, _NEAREST_MM, start, stop, volume)
 
     if threads == 1:
         work(0)
@@ -94,7 +97,9 @@ def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @_compiled
 @no_type_check
-def _unproject_range(cells, lines, along, view_valid, confidence, size, mode, legacy, nearest_mm, start, stop, volume):
+def _unproject_range(
+    cells, lines, along, view_valid, confidence, order, size, mode, legacy, nearest_mm, start, stop, volume
+):
     rows, columns = size
     # Steps from cell to cell: unsigned, or every access would ask whether to count from the end.
     right, down = np.uint64(columns > 1), np.uint64(columns if rows > 1 else 0)
@@ -110,7 +115,7 @@ def _unproject_range(cells, lines, along, view_valid, confidence, size, mode, le
     top = np.empty(voxels * channels, np.float32)
     first_hidden, hidden = (_ZERO, _ZERO) if mode in (_SUM, _MEAN) else (_FIRST_HIDDEN, _HIDDEN)
     for n in range(start, stop):
-        sample, line = divmod(n, lines.shape[3])
+        sample, line = n // order.size, order[n % order.size]
         total = volume[sample, line]
         total[:] = _ZERO
         mass[:] = _ZERO

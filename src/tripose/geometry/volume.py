@@ -22,7 +22,7 @@ from tripose.geometry.heatmaps import cell_grid, cell_weights, integrate, size_o
 Aggregation = Literal["sum", "max", "softmax", "conf", "conf_norm"]
 
 # Voxels x views x samples looked at together: 32 channels of them fill 2 MB, which stay in the cache.
-_CHUNK = 16_384
+CHUNK = 16_384
 # Subtracted from the values of views that do not take part in a maximum or softmax.
 _HIDDEN = 1e30
 # A voxel nearer to a camera plane than this is not seen by that camera.
@@ -114,7 +114,7 @@ def unproject(
     confidence: Float[Tensor, "batch view channel"] | None = None,
     view_valid: Bool[Tensor, "batch view"] | None = None,
     legacy_alignment: bool = False,
-    chunk: int | None = _CHUNK,
+    chunk: int | None = CHUNK,
     fused: bool | None = None,
 ) -> Float[Tensor, "batch channel voxel voxel voxel"]:
     """Sample every view's features at the projections of the voxels, and aggregate over views.
@@ -222,7 +222,7 @@ def _projected_lines(
 
 
 def _unproject_lines(
-    maps: Float[Tensor, "batch*view channel rows columns"],
+    maps: Float[Tensor, "image channel rows columns"],
     lines: Float[Tensor, "batch view 3 line"],
     along: Float[Tensor, "batch view 3 voxel"],
     view_valid: Bool[Tensor, "batch view"] | None,

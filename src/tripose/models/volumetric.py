@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from tripose.cameras import Cameras
 from tripose.errors import TriposeError
 from tripose.geometry.heatmaps import size_of
-from tripose.geometry.volume import Cuboid, integrate_volumes, place_cuboid, unproject
+from tripose.geometry.volume import CHUNK, Cuboid, integrate_volumes, place_cuboid, unproject
 from tripose.models.config import Volumetric
 from tripose.models.pose_resnet import FEATURE_CHANNELS, PoseResNet
 from tripose.models.v2v import CHANNELS, V2V, LightV2V
@@ -106,8 +106,9 @@ class VolumetricTriangulation(nn.Module):
         image_size_px: tuple[int, int],
         cuboid: Cuboid,
         view_valid: Bool[Tensor, "batch view"] | None = None,
+        chunk: int | None = CHUNK,
     ) -> Float[Tensor, "batch joint voxel voxel voxel"]:
-        """Logits (with the multiplier) of every joint in the cuboid."""
+        """Logits (with the multiplier) of every joint in the cuboid; `chunk` as in `unproject`."""
         unprojected = unproject(
             features,
             P,
@@ -117,6 +118,7 @@ class VolumetricTriangulation(nn.Module):
             confidence=confidence if confidence.shape[-1] else None,
             view_valid=view_valid,
             legacy_alignment=self.config.legacy_alignment,
+            chunk=chunk,
         )
         volumes: Tensor = self.volume_net(unprojected)
         return volumes * self.config.multiplier

@@ -22,7 +22,7 @@ from tripose.cameras import Cameras, Up
 from tripose.errors import TriposeError, missing_extra
 from tripose.formats.writing import atomic
 from tripose.geometry.heatmaps import size_of
-from tripose.geometry.volume import Cuboid, integrate_volumes, place_cuboid, unproject
+from tripose.geometry.volume import Cuboid, integrate_volumes, place_cuboid
 from tripose.models.algebraic import AlgebraicTriangulation
 from tripose.models.config import Algebraic, Volumetric
 from tripose.models.inference import for_inference
@@ -100,17 +100,7 @@ class VolumetricGraph(nn.Module):
         turn = self.turns[(self.axes @ world_up).argmax()].expand(center_mm.shape[0], 3, 3)
         cuboid = Cuboid(center_mm, turn, config.side_mm, config.voxels)
         features, confidence = (r.unflatten(0, images.shape[:2]) for r in model.encode(images.flatten(0, 1)))
-        unprojected = unproject(
-            features,
-            projections,
-            size_of(images),
-            cuboid,
-            config.aggregation,
-            confidence=confidence if confidence.shape[-1] else None,
-            legacy_alignment=config.legacy_alignment,
-            chunk=None,
-        )
-        volumes = model.volume_net(unprojected) * config.multiplier
+        volumes = model.volumes(features, confidence, projections, size_of(images), cuboid, chunk=None)
         return (integrate_volumes(volumes, cuboid, relu=not config.softmax),)
 
 
