@@ -16,10 +16,11 @@ SIDE_PX = 128
 
 def config(method: str, **more: object) -> ModelConfig:
     """ResNet-18, COCO-17, 128 px; 32 voxels."""
+    more = {"skeleton": "coco17", **more}
     kind = {"ransac": Ransac, "algebraic": Algebraic, "volumetric": Volumetric}[method]
     if method == "volumetric":
         more = {"voxels": 64 if more.get("net") == "light" else 32, **more}
-    return kind(skeleton="coco17", layers=18, image_size_px=(SIDE_PX, SIDE_PX), **more)
+    return kind(layers=18, image_size_px=(SIDE_PX, SIDE_PX), **more)
 
 
 def small_model(method: str, *, seed: int = 0, **more: object) -> Model:

@@ -19,7 +19,7 @@ from llvmlite import ir
 from numba.extending import intrinsic
 from torch import Tensor
 
-from tripose.geometry.volume import _NEAREST_MM, Aggregation
+from tripose.geometry.volume import NEAREST_MM, Aggregation
 
 # In compiled code a number of Python would turn the arithmetic into float64.
 _ZERO, _HALF, _ONE = np.float32(0), np.float32(0.5), np.float32(1)
@@ -74,7 +74,7 @@ def unproject_fused(
 
     def work(thread: int) -> None:
         start, stop = (batch * voxels * voxels * n // threads for n in (thread, thread + 1))
-        _unproject_range(*arrays, order, (rows, columns), mode, legacy_alignment, _NEAREST_MM, start, stop, volume)
+        _unproject_range(*arrays, order, (rows, columns), mode, legacy_alignment, NEAREST_MM, start, stop, volume)
 
     if threads == 1:
         work(0)

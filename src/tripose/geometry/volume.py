@@ -5,9 +5,9 @@ Source: Iskakov et al., ICCV 2019, section 3.2. Projection in float64 with autoc
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Literal
 
 import torch
@@ -26,7 +26,7 @@ CHUNK = 16_384
 # Subtracted from the values of views that do not take part in a maximum or softmax.
 _HIDDEN = 1e30
 # A voxel nearer to a camera plane than this is not seen by that camera.
-_NEAREST_MM = 1.0
+NEAREST_MM = 1.0
 # Per up-axis the rows of the rotation that brings it to z.
 _TO_Z_UP: dict[Up, tuple[tuple[int, int, int], ...]] = {
     "z": ((1, 0, 0), (0, 1, 0), (0, 0, 1)),
@@ -124,7 +124,7 @@ def unproject(
     not take part there; a voxel that no view sees gets 0.
 
     Args:
-        features: finite in valid views.
+        features: whatever a missing view holds reaches nothing.
         P: projection matrices of the images, mm to px.
         image_size_px: width, height of the images.
         cuboid: where.
@@ -150,15 +150,17 @@ def unproject(
                 confidence = confidence / torch.where(total > 0, total, 1.0)
         lines, along = _projected_lines(P, image_size_px, size_of(features), cuboid, legacy_alignment)
         step = lines.shape[-1] if chunk is None else max(1, chunk // (batch * views * cuboid.voxels))
-        keep_graph = torch.is_grad_enabled() and (features.requires_grad or lines.requires_grad)
+        inputs = (features, lines) if confidence is None else (features, lines, confidence)
+        keep_graph = torch.is_grad_enabled() and any(t.requires_grad for t in inputs)
         if fused is None:
             fused = chunk is not None and not keep_graph and _has_kernel(features)
         if fused:
             from tripose.geometry.unproject_fused import unproject_fused
 
-            if view_valid is None:
-                view_valid = torch.ones(batch, views, dtype=torch.bool)
-            return unproject_fused(features, lines, along, view_valid, confidence, aggregation, legacy_alignment)
+            everyone = torch.ones(batch, views, dtype=torch.bool) if view_valid is None else view_valid
+            return unproject_fused(features, lines, along, everyone, confidence, aggregation, legacy_alignment)
+        if view_valid is not None:
+            features = torch.where(view_valid[..., None, None, None], features, 0.0)
         # Channels last: a sample then finds its channels side by side, which takes half of the time.
         maps = features.flatten(0, 1).contiguous(memory_format=torch.channels_last)
         rest = (along, view_valid, confidence, aggregation, legacy_alignment)
@@ -196,7 +198,16 @@ def integrate_volumes(
 
 def _has_kernel(features: Tensor) -> bool:
     fits = features.device.type == "cpu" and features.dtype == torch.float32
-    return fits and not torch.compiler.is_compiling() and importlib.util.find_spec("numba") is not None
+    return fits and not torch.compiler.is_compiling() and _numba_works()
+
+
+@cache
+def _numba_works() -> bool:
+    try:
+        importlib.import_module("numba")
+    except ImportError:  # not installed, or not made for this version of NumPy
+        return False
+    return True
 
 
 def _projected_lines(
@@ -231,7 +242,7 @@ def _unproject_lines(
     legacy_alignment: bool,
 ) -> Float[Tensor, "batch channel point"]:
     x, y, depth = (lines[..., :, None] + along[..., None, :]).flatten(-2).unbind(2)
-    in_front = depth > _NEAREST_MM
+    in_front = depth > NEAREST_MM
     inverse = 1.0 / torch.where(in_front, depth, 1.0)
     # Far outside, a sample is 0 and has no gradient; so it is behind the camera.
     far = torch.where(in_front, 0.0, 8.0)

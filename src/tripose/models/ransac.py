@@ -61,7 +61,7 @@ class RansacTriangulation(nn.Module):
         seen = torch.ones_like(points_px[..., 0])
         if view_valid is not None:
             seen = seen * view_valid[..., None]
-        P = crop_projections(cameras, len(images))
+        P = crop_projections(cameras, len(images), view_valid)
         with torch.no_grad():
             if self.config.legacy_alignment:
                 position_mm, agrees = largest_consensus(

@@ -58,8 +58,10 @@ def encode_views(
     return [r.new_zeros(*view_valid.shape, *r.shape[1:]).masked_scatter(_like(view_valid, r), r) for r in results]
 
 
-def crop_projections(cameras: Cameras, batch: int) -> Float[Tensor, "batch view 3 4"]:
-    """Projection matrices of crop cameras, float64, one rig per sample.
+def crop_projections(
+    cameras: Cameras, batch: int, view_valid: Bool[Tensor, "batch view"] | None = None
+) -> Float[Tensor, "batch view 3 4"]:
+    """Projection matrices of crop cameras, float64, one rig per sample; zero for views that do not exist.
 
     Raises:
         ValueError: a lens with distortion: crops are pinhole cameras (`tripose.geometry.crops`).
@@ -67,7 +69,8 @@ def crop_projections(cameras: Cameras, batch: int) -> Float[Tensor, "batch view 
     if set(cameras.lens) != {"pinhole"}:
         raise ValueError("the models take crops, which are pinhole cameras; these cameras have distortion")
     P = cameras.to(torch.float64).P
-    return P if P.ndim == 4 else P.expand(batch, *P.shape)
+    P = P if P.ndim == 4 else P.expand(batch, *P.shape)
+    return P if view_valid is None else torch.where(view_valid[..., None, None], P, 0.0)
 
 
 def _like(mask: Tensor, result: Tensor) -> Tensor:
