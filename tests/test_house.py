@@ -15,7 +15,10 @@ from scene import observe, ring, walk_mm, write_recording
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "tripose"
-HEAVY = "av cv2 ezc3d h5netcdf h5py kornia llvmlite numba onnx onnxruntime pandas pyarrow rerun rich scipy typer xarray yaml pydantic".split()
+HEAVY = (
+    "av cv2 ezc3d h5netcdf h5py kornia llvmlite numba onnx onnxruntime onnxscript pandas pyarrow rerun rich scipy "
+    "typer xarray yaml pydantic"
+).split()
 
 # Room -> rooms it may import. A file at the top is a room of its own.
 NOUNS = {"errors", "lens", "cameras", "skeleton", "pose"}

@@ -74,7 +74,7 @@ def with_gradients(function, features, P, cuboid, aggregation, confidence, *rest
 # --- The cuboid ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("up", "world_up"), itertools.product(UP_VECTOR, UP_VECTOR))
+@pytest.mark.parametrize(("up", "world_up"), list(itertools.product(UP_VECTOR, UP_VECTOR)))
 def test_up_is_up_and_yaw_turns_counter_clockwise_seen_from_above(up, world_up):
     own, above = (torch.tensor(UP_VECTOR[u]).double() for u in (up, world_up))
     center = torch.zeros(2, 3)

@@ -30,6 +30,7 @@ pytestmark = golden
 AS_RECORDED = {**MADE_LIKE, "channels": "rgb", "mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
 KINDS = ["mpii", "coco"]
 METHODS = ["sum", "max", "softmax", "conf", "conf_norm"]
+ALGEBRAIC = list(itertools.product(KINDS, ["conf", "noconf"]))
 # Relative tolerance of losses of the algebraic method: its recorded keypoints are off by 0.03 mm (mpii), 0.17 (coco).
 LOSS_RTOL = {"mpii": 1e-5, "coco": 5e-5}
 # Of the volumetric method: positions (mm) and losses; large logits, see above, come from sums that are not means.
@@ -126,7 +127,7 @@ def check_gradients(model, result, prefix, tensor_rtol):
         assert float((gradients[name] - expected).norm() / expected.norm()) < rtol, name
 
 
-@pytest.mark.parametrize(("kind", "confidences"), itertools.product(KINDS, ["conf", "noconf"]))
+@pytest.mark.parametrize(("kind", "confidences"), ALGEBRAIC)
 def test_algebraic(kind, confidences):
     result = recorded(f"alg_{confidences}_{kind}")
     model = algebraic(kind, confidences, MADE_LIKE)
@@ -138,13 +139,11 @@ def test_algebraic(kind, confidences):
         assert off(output["keypoints_px"], result["keypoints_2d"]) < 1e-3
         assert off(output["keypoints_mm"], result["keypoints_3d_f64"]) < 0.01
         assert off(output["keypoints_mm"], result["keypoints_3d"]) < 0.2  # the recorded float32 SVD
-        maps = cell_weights(output["heatmaps"], 2, relu=False)
-        expected = result["heatmaps_softmax_b0"] if "heatmaps_softmax_b0" in result else result["heatmaps_softmax"][0]
-        assert relative(maps[0], expected) < 1e-4
+        maps, name = cell_weights(output["heatmaps"], 2, relu=False), "heatmaps_softmax_b0"
+        assert relative(maps[0], result[name] if name in result else result["heatmaps_softmax"][0]) < 1e-4
         check_keypoint_losses(kind, output["keypoints_mm"], result, "eval", LOSS_RTOL[kind])
     assert off(found["confidence"], result["confidences"]) < 5e-6  # recorded float32 is 2.6e-6 off recorded float64
-    if confidences == "conf":
-        assert off(double["confidence"], result["confidences_f64"]) < 1e-9
+    assert off(double["confidence"], result["confidences_f64"]) < (1e-9 if confidences == "conf" else 1e-7)
     assert off(double["keypoints_mm"], slow.keypoints_mm) < 1e-6
     assert off(double["keypoints_px"], slow.keypoints_px) < 1e-9
     check_keypoint_losses(kind, result["keypoints_3d"], result, "eval", 1e-6)
@@ -160,7 +159,7 @@ def test_raw_outputs_of_the_2d_network():
     check_stats(seen.features, result["features_stats"])
 
 
-@pytest.mark.parametrize(("kind", "confidences"), itertools.product(KINDS, ["conf", "noconf"]))
+@pytest.mark.parametrize(("kind", "confidences"), ALGEBRAIC)
 @pytest.mark.parametrize("mode", ["train", "frozenbn"])
 def test_algebraic_training(kind, confidences, mode):
     result = recorded(f"alg_{confidences}_{kind}")
@@ -188,16 +187,15 @@ THREE_STEPS = pytest.mark.xfail(strict=True, reason="the DLT stops short of the 
 @pytest.mark.parametrize("weighted", [False, True])
 def test_dlt_of_points(weighted):
     ops, name = recorded("ops"), f"tri_torch_{'conf' if weighted else 'noconf'}_f64"
-    P, points, weight = ops["tri_P"], ops["tri_uv"].transpose(0, 1).clone(), ops["tri_conf"][0].double()
-    weight = (weight if weighted else torch.ones_like(weight)).requires_grad_()
-    fast = 1000 * dlt(projection_rays(P, points.requires_grad_(), weight, (1000, 1000)), homogeneous=1000.0)[0].mT
+    P, points = ops["tri_P"], ops["tri_uv"].transpose(0, 1).clone().requires_grad_()
+    weight = (ops["tri_conf"][0].double() if weighted else torch.ones(4, 64)).requires_grad_()
+    fast = 1000 * dlt(projection_rays(P, points, weight, (1000, 1000)), homogeneous=1000.0)[0].mT
     assert off(fast, learned.triangulate_batch(P[None], points[None], weight[None])[0]) < 1e-4
     assert off(fast, ops[name][0]) < 1e-3  # recorded in float32
     pull = torch.linspace(-1, 1, fast.numel()).double().view_as(fast)
     of_points, of_weight = torch.autograd.grad((fast * pull).sum(), (points, weight))
     assert relative(of_points, ops[f"{name}_grad_pts"][0]) < 1e-6
-    if weighted:
-        assert relative(of_weight, ops[f"{name}_grad_conf"][0]) < 1e-6
+    assert not weighted or relative(of_weight, ops[f"{name}_grad_conf"][0]) < 1e-6
 
 
 def check_ransac(P, points_px, found_mm, agrees, draw, refine):
@@ -216,7 +214,7 @@ def check_ransac(P, points_px, found_mm, agrees, draw, refine):
 
 
 @THREE_STEPS
-@pytest.mark.parametrize(("kind", "refine"), itertools.product(KINDS, [False, True]))
+@pytest.mark.parametrize(("kind", "refine"), list(itertools.product(KINDS, [False, True])))
 def test_ransac(kind, refine):
     result = recorded(f"ransac_{'opt' if refine else 'noopt'}_{kind}")
     model = build(RansacTriangulation, Ransac(skeleton=SKELETON[kind], refine=refine, **MADE_LIKE))
@@ -244,13 +242,12 @@ def test_ransac_of_points_with_outliers(refine):
         official, equal = check_ransac(P.numpy(), points[:, i].numpy(), ours, agrees[0, :, i], draw, refine)
         np.testing.assert_allclose(official.position_mm, theirs, atol=1e-6)
         assert official.views == tuple(np.flatnonzero(ops[f"{key}_inliers"][i]))
-        if equal:
-            np.testing.assert_allclose(ours, theirs, atol=0.02 if refine else 1e-6)
+        assert not equal or np.abs(ours - theirs).max() < (0.02 if refine else 1e-6)
         same += equal
     assert same >= 50
 
 
-@pytest.mark.parametrize(("kind", "aggregation"), itertools.product(KINDS, METHODS))
+@pytest.mark.parametrize(("kind", "aggregation"), list(itertools.product(KINDS, METHODS)))
 def test_volumetric(kind, aggregation):
     result, (mm, rtol) = recorded(f"vol_{aggregation}_{kind}"), VOLUMETRIC[aggregation]
     model = volumetric(kind, aggregation)
@@ -303,9 +300,8 @@ def test_volumetric_variants(kind, variant):
         slow = learned.volumetric_frame(model, *first_sample(kind), center[:1])
     expected = result[f"{variant}_keypoints_3d"]
     # Rectified logits are not divided by their sum, so that positions are far from the room.
-    atol = max(0.01, 1e-5 * float(expected.abs().max()))
-    assert off(found["keypoints_mm"], expected) < atol
-    assert off(slow.keypoints_mm, expected[:1]) < atol
+    for ours in found["keypoints_mm"], slow.keypoints_mm:
+        assert off(ours, expected[: len(ours)]) < max(0.01, 1e-5 * float(expected.abs().max()))
     if variant == "transfer":
         check_corners(found["cuboid"], result["transfer_coord_corners"])
 
@@ -323,8 +319,8 @@ def test_volumetric_training(kind, aggregation, mode):
     mae = losses.mae(0.1 * found["keypoints_mm"], 0.1 * target, valid)
     entropy = losses.volumetric_cross_entropy(found["volumes"], found["cuboid"], target, valid, published=True)
     check_corners(found["cuboid"], result["train_coord_corners"])
-    if mode == "train":  # batch statistics of two values at the bottom of the 3D network: chaotic
-        mm, rtol = 0.1, 1e-4
+    if mode == "train":
+        mm, rtol = 0.1, 1e-4  # batch statistics of two values at the bottom of the 3D network: chaotic
     assert off(found["keypoints_mm"], result[f"{mode}_keypoints_3d"]) < mm
     for name, value in (("MAE", mae), ("CE", entropy), ("total", mae + 0.01 * entropy)):
         assert float(value.detach()) == pytest.approx(float(result[f"{mode}_loss_{name}"]), rel=rtol), name

@@ -96,7 +96,7 @@ def cross_entropy_published(logits, coordinates_mm, truth_mm, valid):
 def bilinear(features, column, row):
     """The value [channel] of a map at a fractional cell within it."""
     rows, columns = features.shape[1:]
-    x, y = min(math.floor(column), columns - 2), min(math.floor(row), rows - 2)
+    x, y = min(int(column.detach()), columns - 2), min(int(row.detach()), rows - 2)
     right, down = column - x, row - y
     top = (1 - right) * features[:, y, x] + right * features[:, y, x + 1]
     bottom = (1 - right) * features[:, y + 1, x] + right * features[:, y + 1, x + 1]
