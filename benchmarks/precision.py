@@ -44,7 +44,7 @@ def frame() -> tuple[torch.Tensor, Cameras, torch.Tensor, torch.Tensor]:
     colours = torch.rand(17, 3, generator=random)
     for view in range(4):
         for joint, (x, y) in enumerate(points_px[view]):
-            disk = (grid - x) ** 2 + (grid[:, None] - y) ** 2 < 8**2
+            disk = (grid - x) ** 2 + (grid[:, None] - y) ** 2 < 12**2
             images[view, :, disk] = colours[joint][:, None]
     return images[None], cameras, joints_mm, points_px
 
@@ -122,6 +122,7 @@ def main() -> None:
     torch.nn.init.normal_(model.backbone.final_layer.weight, std=1e-4)
     descend(model.parameters(), heatmap_loss, said.steps, 1e-3)
     settle(model, lambda: model.encode(images[0]))
+    descend(model.parameters(), heatmap_loss, said.steps // 4, 1e-4)
     compare(model, images, cameras, joints_mm, "heatmaps")
 
     print("volumetric")

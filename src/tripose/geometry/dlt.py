@@ -19,8 +19,11 @@ _MM_PER_M = 1000.0
 # Smallest determinant of the normal matrix, relative to its mean eigenvalue cubed, that counts as three-dimensional
 # information. Two rays that enclose 0.1 degrees are at 3e-6; identical cameras at 1e-17 (float64 rounding).
 _DEGENERATE = 1e-11
-# Steps from the inhomogeneous to the homogeneous solution: two leave 5e-3 mm at 40 px noise, three 7e-9.
-_QUOTIENT_STEPS = 3
+# Steps from the inhomogeneous to the homogeneous solution, and when all points are there. Two steps leave 5e-3 mm at
+# 40 px noise, three 7e-9; views that contradict each other by hundreds of pixels take up to 40. A compiled or exported
+# graph, which cannot look, makes a fixed number. Convergence is quadratic: the step after one of 1e-6 is of 1e-11.
+_MOST_STEPS, _GRAPH_STEPS = 40, 6
+_CONVERGED = 1e-6
 # Upper triangle of a symmetric 4x4 matrix, row by row.
 _UPPER = ((0, 0), (0, 1), (0, 2), (0, 3), (1, 1), (1, 2), (1, 3), (2, 2), (2, 3), (3, 3))
 
@@ -101,7 +104,6 @@ def dlt(rays: Rays, homogeneous: float = 1.0) -> tuple[Float[Tensor, "*batch 3 p
     depends on the unit of length, because the norm of ``[X, 1]`` mixes metres and ones; the field uses metres or mm.
     Here the eigenvector of the 4x4 normal matrix is found from its 3x3 block: ``(H - m s^2 I) X = -g`` with ``m`` the
     Rayleigh quotient, which converges quadratically from ``m = 0``; pure arithmetic, so it exports and differentiates.
-    Where two views miss each other by 100 px and more, the steps made do not reach the eigenvector; no answer is right.
 
     Args:
         rays: the problem.
@@ -115,18 +117,35 @@ def dlt(rays: Rays, homogeneous: float = 1.0) -> tuple[Float[Tensor, "*batch 3 p
     position, determined = solve_normal(gram)
     if homogeneous:
         stretch = homogeneous**2
-        g, c = gram[..., (3, 6, 8), :], gram[..., 9, :]
-        quotient: Tensor | float = 0.0
-        for _ in range(_QUOTIENT_STEPS):
-            # [X, 1]^T M [X, 1] / (1 + s^2 |X|^2), with H X = quotient s^2 X - g from the step before.
-            x, y, z = position.unbind(-2)
-            norm = stretch * (x * x + y * y + z * z)
-            linear = g[..., 0, :] * x + g[..., 1, :] * y + g[..., 2, :] * z + c
-            quotient = (quotient * norm + linear) / (1.0 + norm)
-            better, regular = solve_normal(gram, shift=quotient * stretch)
-            # Where views contradict each other so much that the shift makes the system singular, the step is left out.
-            position = torch.where(regular[..., None, :], better, position)
+        shift = torch.zeros_like(gram[..., 9, :])
+        trial = _rayleigh_quotient(gram, position, shift, stretch)
+        compiling = torch.compiler.is_compiling()
+        for _ in range(_GRAPH_STEPS if compiling else _MOST_STEPS):
+            # Below the smallest eigenvalue of H, where the answer is, the system is positive definite. A quotient that
+            # overshoots is taken half-way back.
+            before = position
+            better, definite = solve_normal(gram, shift=trial * stretch)
+            position = torch.where(definite[..., None, :], better, position)
+            still = (position - before).abs() <= _CONVERGED * (1.0 + position.abs())
+            if not compiling and bool((still & definite[..., None, :] | ~determined[..., None, :]).all()):
+                break
+            quotient = _rayleigh_quotient(gram, better, trial, stretch)
+            shift, trial = torch.where(definite, trial, shift), torch.where(definite, quotient, (shift + trial) / 2)
     return position, determined
+
+
+def _rayleigh_quotient(
+    gram: Float[Tensor, "*batch 10 point"],
+    position: Float[Tensor, "*batch 3 point"],
+    shift: Float[Tensor, "*batch point"],
+    stretch: float,
+) -> Float[Tensor, "*batch point"]:
+    """``[X, 1]^T M [X, 1] / (1 + s^2 |X|^2)`` where ``(H - shift s^2 I) X = -g``."""
+    x, y, z = position.unbind(-2)
+    norm = stretch * (x * x + y * y + z * z)
+    g, c = gram[..., (3, 6, 8), :], gram[..., 9, :]
+    linear = g[..., 0, :] * x + g[..., 1, :] * y + g[..., 2, :] * z + c
+    return (shift * norm + linear) / (1.0 + norm)
 
 
 def gram_basis(P: Float[Tensor, "*batch view 3 4"]) -> Float[Tensor, "*batch view 4 10"]:
@@ -186,7 +205,7 @@ def _adjugate(
     A11, A12, A22 = a * i - c * c, b * c - a * f, a * e - b * b
     determinant = a * A00 + b * A01 + c * A02
     mean = (a + e + i) / 3
-    determined = determinant > _DEGENERATE * mean * mean * mean
+    determined = (determinant > _DEGENERATE * mean * mean * mean) & (A22 > 0) & (a > 0)
     return (A00, A01, A02, A11, A12, A22), 1.0 / torch.where(determined, determinant, 1.0), determined
 
 
