@@ -28,10 +28,8 @@ CASES = {
         "legacy_alignment": True,
         "channels": "bgr",
     },
-    "softmax": {"method": "volumetric", "aggregation": "softmax"},
-    "conf_norm": {"method": "volumetric", "aggregation": "conf_norm", "up": "-y"},
-    "sum, published": {"method": "volumetric", "aggregation": "sum", "softmax": False, "legacy_alignment": True},
-    "max, light": {"method": "volumetric", "aggregation": "max", "net": "light", "up": None},
+    "volumetric, published": {"method": "volumetric", "aggregation": "softmax", "legacy_alignment": True},
+    "volumetric, light": {"method": "volumetric", "aggregation": "conf_norm", "net": "light", "up": "-y"},
 }
 
 

@@ -57,7 +57,7 @@ class AlgebraicTriangulation(nn.Module):
             view_valid: views that exist; None: all.
             center_mm: not used; the volumetric method needs it.
         """
-        heatmaps, confidence = encode_views(self.encode, images, view_valid)
+        heatmaps, confidence = encode_views(self.encode, images, view_valid, training=self.training)
         if view_valid is not None:
             confidence = torch.where(view_valid[..., None], confidence, 0.0)
         P = crop_projections(cameras, len(images), view_valid)

@@ -54,7 +54,7 @@ class RansacTriangulation(nn.Module):
             view_valid: views that exist; None: all.
             center_mm: not used; the volumetric method needs it.
         """
-        heatmaps = encode_views(self.encode, images, view_valid)[0]
+        heatmaps = encode_views(self.encode, images, view_valid, training=self.training)[0]
         size_px = size_of(images)
         cells = peak(heatmaps)
         points_px = to_pixels(cells, size_px, size_of(heatmaps), legacy_alignment=self.config.legacy_alignment)

@@ -13,7 +13,7 @@ from tripose.cameras import Cameras
 from tripose.geometry.volume import Cuboid
 from tripose.models.config import ImageNetwork
 
-# Images that go through the 2D network together when no gradients are kept: memory then does not grow with the views.
+# Images that go through the 2D network together in evaluation: memory then does not grow with the views.
 _TOGETHER = 4
 
 
@@ -39,6 +39,8 @@ def encode_views(
     encode: Callable[[Tensor], Sequence[Tensor]],
     images: Float[Tensor, "batch view 3 height width"],
     view_valid: Bool[Tensor, "batch view"] | None,
+    *,
+    training: bool,
 ) -> list[Tensor]:
     """Run the per-image part of a model on the views that exist; results of the others are zero.
 
@@ -46,9 +48,10 @@ def encode_views(
         encode: images [image 3 height width] to tensors [image ...].
         images: what is in missing views (NaN included) reaches nothing, not even batch statistics.
         view_valid: None: all.
+        training: whether batch statistics are taken, for which all images have to go together.
     """
     given = images.flatten(0, 1) if view_valid is None else images[view_valid]
-    if torch.is_grad_enabled() or len(given) <= _TOGETHER:
+    if training or torch.is_grad_enabled() or len(given) <= _TOGETHER:
         parts = [encode(given)]
     else:
         parts = [encode(some) for some in given.split(_TOGETHER)]

@@ -74,7 +74,7 @@ class VolumetricTriangulation(nn.Module):
         cuboid = place_cuboid(
             center_mm, config.side_mm, config.voxels, up=config.up, world_up=cameras.up, yaw_rad=yaw_rad
         )
-        features, confidence = encode_views(self.encode, images, view_valid)
+        features, confidence = encode_views(self.encode, images, view_valid, training=self.training)
         P, size_px = crop_projections(cameras, len(images), view_valid), size_of(images)
         volumes = self.volumes(features, confidence, P, size_px, cuboid, view_valid)
         keypoints_mm = integrate_volumes(volumes, cuboid, relu=not config.softmax)
