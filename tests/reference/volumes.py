@@ -60,13 +60,16 @@ def unproject_heatmaps(features, P, coordinates_mm, aggregation, confidence=None
     for sample in range(len(features)):
         shape = coordinates_mm[sample].shape[:-1]
         points = coordinates_mm[sample].reshape(-1, 3)
-        volumes = torch.stack([unproject_view(f, p, points) for f, p in zip(features[sample], P[sample], strict=True)])
+        # As published: a volume per view in a buffer of zeros, and another copy of them all for the softmax.
+        volumes = features.new_zeros(*features.shape[1:3], len(points))
+        for view in range(len(volumes)):
+            volumes[view] = unproject_view(features[sample, view], P[sample, view], points)
         if aggregation == "sum":
             aggregated = volumes.sum(0)
         elif aggregation == "max":
             aggregated = volumes.max(0).values
         elif aggregation == "softmax":
-            aggregated = (volumes * volumes.softmax(0)).sum(0)
+            aggregated = (volumes * volumes.clone().softmax(0)).sum(0)
         else:
             aggregated = (volumes * confidence[sample][..., None]).sum(0)
         result.append(aggregated.unflatten(-1, shape))

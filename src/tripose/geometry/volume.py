@@ -173,7 +173,7 @@ def unproject(
         else:
             volume = maps.new_empty(batch, maps.shape[1], lines.shape[-1] * cuboid.voxels)
             for some, part in zip(chunks, volume.split(step * cuboid.voxels, 2), strict=True):
-                part.copy_(_unproject_lines(maps, some, *rest))
+                _unproject_lines(maps, some, *rest, out=part)
         return volume.view(*volume.shape[:2], *(cuboid.voxels,) * 3)
 
 
@@ -240,6 +240,7 @@ def _unproject_lines(
     confidence: Float[Tensor, "batch view channel"] | None,
     aggregation: Aggregation,
     legacy_alignment: bool,
+    out: Float[Tensor, "batch channel point"] | None = None,
 ) -> Float[Tensor, "batch channel point"]:
     x, y, depth = (lines[..., :, None] + along[..., None, :]).flatten(-2).unbind(2)
     in_front = depth > NEAREST_MM
@@ -254,7 +255,7 @@ def _unproject_lines(
     seen = None if legacy_alignment else (position.detach().abs() <= 1).all(-1)[:, :, None]
     if view_valid is not None:
         seen = view_valid[:, :, None, None] if seen is None else seen & view_valid[:, :, None, None]
-    return _aggregate(values, seen, confidence, aggregation, legacy_alignment)
+    return _aggregate(values, seen, confidence, aggregation, legacy_alignment, out)
 
 
 def _aggregate(
@@ -263,25 +264,29 @@ def _aggregate(
     confidence: Float[Tensor, "batch view channel"] | None,
     aggregation: Aggregation,
     legacy_alignment: bool,
+    out: Float[Tensor, "batch channel point"] | None,
 ) -> Float[Tensor, "batch channel point"]:
     # Numbers instead of `torch.where`, whose broadcasting takes as long as the sampling itself.
     mask = None if seen is None else seen.to(values)
     if aggregation in ("max", "softmax"):
         shown = values if mask is None else values + (mask - 1) * _HIDDEN
-        best = shown.amax(1) if aggregation == "max" else _product(shown.softmax(1), values).sum(1)
-        return best if mask is None else best * mask.amax(1)
+        if aggregation == "max":
+            best = torch.amax(shown, 1, out=out)
+        else:
+            best = torch.sum(_product(shown.softmax(1), values), 1, out=out)
+        return best if mask is None else _product(best, mask.amax(1))
     if aggregation == "sum":
-        return (values if mask is None else mask * values).sum(1)
+        return torch.sum(values if mask is None else mask * values, 1, out=out)
     if confidence is None:
         raise ValueError(f"aggregation {aggregation!r} needs the views' confidences")
     weights = confidence[..., None] if mask is None else mask * confidence[..., None]
-    total = (weights * values).sum(1)
+    total = torch.sum(weights * values, 1, out=out)
     if aggregation == "conf" or legacy_alignment:
         return total
     mass = weights.sum(1)
-    return total / torch.where(mass > 0, mass, 1.0)
+    return _product(total, 1.0 / torch.where(mass > 0, mass, 1.0))
 
 
-def _product(weights: Tensor, values: Tensor) -> Tensor:
-    """In place where no gradient needs the factors: a quarter of the time of a softmax aggregation is memory."""
-    return weights * values if weights.requires_grad else weights.mul_(values)
+def _product(a: Tensor, b: Tensor) -> Tensor:
+    """In `a` where no gradient needs it: much of the time of an aggregation is memory."""
+    return a * b if a.requires_grad or b.requires_grad else a.mul_(b)
