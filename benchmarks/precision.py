@@ -25,6 +25,7 @@ from tripose.geometry.volume import place_cuboid
 from tripose.models.config import Algebraic, Volumetric
 from tripose.models.inference import for_inference
 from tripose.models.losses import volumetric_cross_entropy
+from tripose.models.pose_resnet import BasicBlock, Bottleneck
 from tripose.models.weights import Model, build_model
 from tripose.verbs.bench import machine
 
@@ -35,7 +36,9 @@ LIKE = {"skeleton": "coco17", "legacy_alignment": True, "channels": "bgr"}
 def frame() -> tuple[torch.Tensor, Cameras, torch.Tensor, torch.Tensor]:
     """Images with a disk of its own colour at every joint; cameras; joints in the world and in the images."""
     random = torch.Generator().manual_seed(0)
-    cameras = ring(4).resize(torch.full((4, 2), SIDE_PX))
+    # Crops of 2 m around the person, as the methods get them: 5 mm to a pixel.
+    box = torch.tensor([220.0, 220.0, 780.0, 780.0])
+    cameras = ring(4).crop(box.expand(4, 4)).resize(torch.full((4, 2), SIDE_PX))
     joints_mm = torch.as_tensor(walk_mm(1, radius_mm=0.0))
     points_px = cameras.project(joints_mm[0])[0]
     noise = [F.interpolate(torch.rand(4, 3, n, n, generator=random), size=(SIDE_PX, SIDE_PX)) for n in (12, 96)]
@@ -118,8 +121,11 @@ def main() -> None:
     def heatmap_loss() -> torch.Tensor:
         return -(wanted * model.encode(images[0])[0].float().flatten(2).log_softmax(-1)).sum(-1).mean()
 
-    # Logits are multiplied by 100: start with flat ones.
+    # Logits are multiplied by 100: start with flat ones; and with blocks that do nothing, which deep networks need.
     torch.nn.init.normal_(model.backbone.final_layer.weight, std=1e-4)
+    for block in model.backbone.modules():
+        if isinstance(block, Bottleneck | BasicBlock):
+            torch.nn.init.zeros_((block.bn3 if isinstance(block, Bottleneck) else block.bn2).weight)
     descend(model.parameters(), heatmap_loss, said.steps, 1e-3)
     settle(model, lambda: model.encode(images[0]))
     descend(model.parameters(), heatmap_loss, said.steps // 4, 1e-4)
