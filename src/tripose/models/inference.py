@@ -25,9 +25,10 @@ def for_inference(model: _Model, dtype: torch.dtype | None = None) -> _Model:
 
     Args:
         model: any; not changed.
-        dtype: of the networks; None: bfloat16 where the device computes in it, else float32. `torch.compile` is left
-            to the caller: on a CPU it gains a tenth in float32 and costs minutes, and inductor's ``freezing`` option
-            gives wrong numbers for these networks.
+        dtype: of the networks; None: bfloat16 where the device computes in it, else float32.
+
+    `torch.compile` is left to the caller: nearly all time is in convolutions, which it does not change, so that on a CPU
+    it costs a minute and gains nothing. Never with inductor's ``freezing``, which gives wrong numbers for ResNets.
     """
     fast: _Model = copy.deepcopy(model)
     fast.eval().requires_grad_(False)
