@@ -199,6 +199,8 @@ def bench(
     from tripose.verbs.bench import bench as measure
     from tripose.verbs.bench import machine
 
+    if as_json is not None and not as_json.parent.is_dir():
+        raise TriposeError(f"{as_json} cannot be written: there is no folder {as_json.parent}")
     torch.set_num_threads(threads)
     rows = measure(lambda name: _say("measuring", name))
     table = Table("", "ratio", "ours", "twin", "input", "result")

@@ -137,6 +137,69 @@ def test_relu_heatmaps_without_a_positive_cell_are_a_missing_view():
     assert heatmaps.grad.isfinite().all()
 
 
+@pytest.mark.parametrize("legacy", [False, True])
+def test_a_sample_whose_place_is_unknown_is_nan_and_harms_no_other(legacy):
+    model = small_model("volumetric", legacy_alignment=legacy)
+    images, cameras = random_images(2, 2), crop_cameras(2, 2)
+    center = CENTER_MM.repeat(2, 1)
+    center[1] = torch.nan
+    output = model(images, cameras, None, center)
+    alone = model(images[:1], views(crop_cameras(2), [0, 1]), None, CENTER_MM)
+    assert output["keypoints_mm"][1].isnan().all()
+    assert (output["keypoints_mm"][0] - alone["keypoints_mm"][0]).abs().max() < 1e-3
+    finite_gradients(model, output)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize("method", METHODS)
+def test_the_camera_of_a_missing_view_may_be_nan(method, legacy):
+    model, cameras = small_model(method, legacy_alignment=legacy), crop_cameras(4)
+    valid = torch.tensor([[True, True, False, True]])
+    broken = replace(cameras, **{k: getattr(cameras, k).clone() for k in ("K", "R", "t")})
+    for tensor in (broken.K, broken.R, broken.t):
+        tensor[:, 2] = torch.nan
+    with torch.no_grad():
+        expected = model(random_images(4), cameras, valid, CENTER_MM)["keypoints_mm"]
+        found = model(random_images(4), broken, valid, CENTER_MM)["keypoints_mm"]
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6, equal_nan=True)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize("method", ["ransac", "algebraic"])
+def test_one_view_does_not_make_a_position(method, legacy):
+    with torch.no_grad():
+        output = small_model(method, legacy_alignment=legacy)(random_images(1), crop_cameras(1))
+    assert output["keypoints_mm"].shape == (1, 17, 3)
+    assert output["keypoints_mm"].isnan().all()
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize("method", METHODS)
+def test_no_sample_at_all(method, legacy):
+    cameras = crop_cameras(2)
+    empty = views(
+        replace(cameras, **{k: getattr(cameras, k)[:0] for k in ("K", "R", "t", "distortion", "size_px")}), [0, 1]
+    )
+    with torch.no_grad():
+        output = small_model(method, legacy_alignment=legacy)(random_images(2)[:0], empty, None, CENTER_MM[:0])
+    assert output["keypoints_mm"].shape == (0, 17, 3)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda i, c: (i[..., :100, :], c, None), "128 x 100 px"),
+        (lambda i, c: ((255 * i).byte(), c, None), "uint8"),
+        (lambda i, c: (i, c, torch.ones(1, 2, dtype=torch.int64)), "int64"),
+        (lambda i, c: (i, views(c, [0]), None), r"cameras are \[1, 1\]; images are \[1, 2\]"),
+    ],
+)
+def test_input_of_another_kind_is_refused(change, said):
+    images, cameras, valid = change(random_images(2), crop_cameras(2))
+    with torch.no_grad(), pytest.raises(ValueError, match=said):
+        small_model("algebraic")(images, cameras, valid)
+
+
 def test_distorted_cameras_are_refused():
     cameras = replace(crop_cameras(2), lens=("opencv", "pinhole"))
     with pytest.raises(ValueError, match="pinhole"):

@@ -37,6 +37,15 @@ def test_float32_copy_has_no_batch_norms_and_the_same_numbers(method, more):
     assert all((before[k] == v).all() for k, v in model.state_dict().items())
 
 
+@pytest.mark.parametrize("net", ["v2v", "light"])
+def test_bfloat16_copy_of_a_volumetric_model_runs(net):
+    fast = for_inference(small_model("volumetric", net=net), torch.bfloat16)
+    with torch.no_grad():
+        output = fast(random_images(2), crop_cameras(2), None, CENTER_MM)
+    assert output["volumes"].dtype == torch.float32
+    assert output["keypoints_mm"].isfinite().all()
+
+
 @pytest.mark.skipif(not has_bfloat16(torch.device("cpu")), reason="no bfloat16 arithmetic")
 def test_bfloat16_copy_keeps_logits_and_geometry_precise():
     model = small_model("algebraic")

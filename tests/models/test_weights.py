@@ -10,6 +10,7 @@ import torch
 import tripose
 from people import small_model
 from tripose.errors import TriposeError
+from tripose.models.inference import for_inference
 from tripose.models.weights import load_model, save_model
 
 
@@ -46,6 +47,9 @@ def test_what_is_saved_is_loaded(method, tmp_path):
         ('"layers": 18', '"layers": 19', "layers: Input should be 18, 34"),
         ('"layers": 18', '"layers": 34', "model.safetensors does not hold the weights of this model; missing: "),
         ('"confidences": false', '"confidences": true', "missing: backbone.alg_confidences.features.0.bias"),
+        ('"method"', '"metod"', "method is missing"),
+        ("128", "100", r"image_size_px is \(100, 128\); both sides"),
+        ('"multiplier": 100.0', '"multiplier": -1', "multiplier is -1.0; it has to be positive"),
         ('"method": "algebraic"', '"method": "algebra"', "does not match any of the expected tags"),
         ('"softmax": true', '"softmax": true, "volumes": 3', "volumes: Extra inputs are not permitted|Unexpected"),
         ("{", "{{", "JSON"),
@@ -63,6 +67,12 @@ def test_voxels_that_cannot_be_halved_are_named(tmp_path):
     (tmp_path / "model.safetensors").touch()
     with pytest.raises(TriposeError, match="voxels is 48; the net 'v2v' needs a multiple of 32"):
         load_model(tmp_path)
+
+
+def test_a_copy_for_inference_is_not_saved(tmp_path):
+    with pytest.raises(TriposeError, match="does not hold the weights of this model; missing: "):
+        save_model(for_inference(small_model("algebraic")), tmp_path / "model")
+    assert not (tmp_path / "model").exists()
 
 
 def test_damaged_or_missing_files_are_named(saved, tmp_path):

@@ -61,6 +61,10 @@ def test_onnx_refuses_what_is_no_model(tmp_path):
     refused(tripose("onnx", tmp_path, tmp_path / "x.onnx"), "is not a model", "config.json")
 
 
+def test_bench_looks_for_its_folder_before_it_measures(tmp_path):
+    refused(tripose("bench", "--json", tmp_path / "no" / "bench.json"), "bench.json cannot be written", "no folder")
+
+
 @pytest.mark.slow
 def test_bench_measures_five_things(tmp_path):
     """How large the ratios are depends on the machine; that they are ratios of the right things, on nothing."""

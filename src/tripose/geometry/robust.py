@@ -105,11 +105,12 @@ def best_hypothesis(
     pairs = math.comb(min(views, _MOST_PROPOSERS), 2)
     step = max(1, _CHUNK // max(1, pairs * views * rays.uv.shape[:-3].numel()))
     parts = []
-    for start in range(0, points, step):
+    for start in range(0, points if pairs else 0, step):
         chunk = Rays(rays.uv[..., start : start + step], rays.P, rays.weight[..., start : start + step], rays.focal_px)
         parts.append(_best_of_pairs(chunk, scale, truncated))
     if not parts:
-        return rays.uv.new_zeros(*rays.uv.shape[:-3], 3, 0), rays.uv.new_zeros(*rays.uv.shape[:-3], 0).bool()
+        nothing = rays.uv.new_zeros(*rays.uv.shape[:-3], 3, points)
+        return nothing, torch.zeros_like(nothing[..., 0, :], dtype=torch.bool)
     return torch.cat([p for p, _ in parts], -1), torch.cat([d for _, d in parts], -1)
 
 

@@ -119,7 +119,7 @@ def unproject(
 ) -> Float[Tensor, "batch channel voxel voxel voxel"]:
     """Sample every view's features at the projections of the voxels, and aggregate over views.
 
-    Goes through the cuboid in chunks, so that memory does not depend on the number of views; with gradients, chunks are
+    Goes through the cuboid in chunks, and takes no memory per view beside the features; with gradients, chunks are
     computed again in the backward pass. A view that does not see a voxel (behind the camera, outside the image) does
     not take part there; a voxel that no view sees gets 0.
 
@@ -149,7 +149,7 @@ def unproject(
                 total = confidence.sum(1, keepdim=True)
                 confidence = confidence / torch.where(total > 0, total, 1.0)
         lines, along = _projected_lines(P, image_size_px, size_of(features), cuboid, legacy_alignment)
-        step = lines.shape[-1] if chunk is None else max(1, chunk // (batch * views * cuboid.voxels))
+        step = lines.shape[-1] if chunk is None else max(1, chunk // max(1, batch * views * cuboid.voxels))
         inputs = (features, lines) if confidence is None else (features, lines, confidence)
         keep_graph = torch.is_grad_enabled() and any(t.requires_grad for t in inputs)
         if fused is None:
@@ -198,14 +198,15 @@ def integrate_volumes(
 
 def _has_kernel(features: Tensor) -> bool:
     fits = features.device.type == "cpu" and features.dtype == torch.float32
-    return fits and not torch.compiler.is_compiling() and _numba_works()
+    return fits and not torch.compiler.is_compiling() and has_numba()
 
 
 @cache
-def _numba_works() -> bool:
+def has_numba() -> bool:
+    """Whether the compiled kernel can be used: numba is installed, and made for this version of NumPy."""
     try:
         importlib.import_module("numba")
-    except ImportError:  # not installed, or not made for this version of NumPy
+    except ImportError:
         return False
     return True
 
@@ -247,7 +248,9 @@ def _unproject_lines(
     inverse = 1.0 / torch.where(in_front, depth, 1.0)
     # Far outside, a sample is 0 and has no gradient; so it is behind the camera.
     far = torch.where(in_front, 0.0, 8.0)
-    position = torch.stack([(x * inverse).clamp(-4.0, 4.0) + far, (y * inverse).clamp(-4.0, 4.0)], -1)
+    # So is everything where the cuboid stands nowhere: NaN positions crash the sampler's backward pass.
+    x, y = ((axis * inverse).nan_to_num(4.0).clamp(-4.0, 4.0) for axis in (x, y))
+    position = torch.stack([x + far, y], -1)
     position = position.to(maps.dtype)
     padding = "zeros" if legacy_alignment else "border"
     values = F.grid_sample(maps, position.flatten(0, 1)[:, None], "bilinear", padding, align_corners=False)

@@ -60,7 +60,7 @@ class AlgebraicTriangulation(nn.Module):
         heatmaps, confidence = encode_views(self.encode, images, view_valid, training=self.training)
         if view_valid is not None:
             confidence = torch.where(view_valid[..., None], confidence, 0.0)
-        P = crop_projections(cameras, len(images), view_valid)
+        P = crop_projections(cameras, images, view_valid)
         located = self.locate(heatmaps, confidence, P, size_of(images))
         return ModelOutput(
             keypoints_mm=located.keypoints_mm,

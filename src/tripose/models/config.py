@@ -5,10 +5,12 @@ Saved as ``config.json`` beside ``model.safetensors``; see `tripose.models.weigh
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from tripose.cameras import Up
+from tripose.errors import TriposeError
 from tripose.geometry.volume import Aggregation
 from tripose.skeleton import Skeleton, skeleton_named
 
@@ -40,6 +42,20 @@ class ImageNetwork:
     channels: Literal["rgb", "bgr"] = "rgb"
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
+
+    def __post_init__(self) -> None:
+        """Refuse what no network could be built or run with.
+
+        Raises:
+            TriposeError: naming the entry and its value.
+        """
+        if any(side < 32 or side % 32 for side in self.image_size_px):
+            raise TriposeError(f"image_size_px is {self.image_size_px}; both sides have to be multiples of 32")
+        # A few are missing where they do not belong to the method.
+        for name in ("std", "multiplier", "voxels", "side_mm"):
+            value = getattr(self, name, 1.0)
+            if not all(0 < v < math.inf for v in (value if isinstance(value, tuple) else (value,))):
+                raise TriposeError(f"{name} is {value}; it has to be positive")
 
     @property
     def joints(self) -> Skeleton:

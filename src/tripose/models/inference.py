@@ -27,8 +27,8 @@ def for_inference(model: _Model, dtype: torch.dtype | None = None) -> _Model:
         model: any; not changed.
         dtype: of the networks; None: bfloat16 where the device computes in it, else float32.
 
-    `torch.compile` is left to the caller: nearly all time is in convolutions, which it does not change, so that on a CPU
-    it costs a minute and gains nothing. Never with inductor's ``freezing``, which gives wrong numbers for ResNets.
+    `torch.compile` is left to the caller: nearly all time is in convolutions, which it does not change, so that on a
+    CPU it costs a minute and gains nothing. Never with inductor's ``freezing``: it gives wrong numbers for ResNets.
     """
     fast: _Model = copy.deepcopy(model)
     fast.eval().requires_grad_(False)
@@ -50,7 +50,9 @@ def has_bfloat16(device: torch.device) -> bool:
     """Whether the device multiplies matrices in bfloat16, rather than imitating it."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return device.type == "cpu" and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    if device.type != "cpu" or not torch.backends.mkldnn.is_available():
+        return False
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def _fold_children(module: nn.Module) -> None:

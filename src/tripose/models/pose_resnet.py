@@ -63,8 +63,8 @@ class PoseResNet(nn.Module):
         x = F.max_pool2d(x, 3, stride=2, padding=1)
         coarse = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         features = self.deconv_layers(coarse)
-        # The last layer runs in its parameters' own type: with a multiplier of 100 behind it, logits rounded to
-        # bfloat16 would move peaks.
+        # In a copy for inference, the last layer keeps its precision: with a multiplier of 100 behind it, logits that
+        # are rounded to bfloat16 move peaks.
         maps = self.final_layer(features.to(self.final_layer.weight.dtype)) if heatmaps else features[:, :0]
         return BackboneOutput(
             maps,

@@ -16,7 +16,7 @@ from tripose.geometry.robust import gauss_newton, residuals
 from tripose.geometry.triangulate import triangulate
 from tripose.models.config import Ransac
 from tripose.models.pose_resnet import PoseResNet
-from tripose.models.views import ModelOutput, crop_projections, encode_views, normalise
+from tripose.models.views import ModelOutput, crop_projections, encode_views, normalise, without_missing
 
 # The published gate is 15 on half distances, and its Huber loss turns linear at 1 of them.
 _GATE_PX = 30.0
@@ -61,14 +61,15 @@ class RansacTriangulation(nn.Module):
         seen = torch.ones_like(points_px[..., 0])
         if view_valid is not None:
             seen = seen * view_valid[..., None]
-        P = crop_projections(cameras, len(images), view_valid)
+        P = crop_projections(cameras, images, view_valid)
         with torch.no_grad():
             if self.config.legacy_alignment:
                 position_mm, agrees = largest_consensus(
                     projection_rays(P, points_px, seen, size_px), self.config.refine
                 )
             else:
-                result = triangulate(cameras, points_px, seen, method="ransac", covariance=False)
+                rig = without_missing(cameras, view_valid)
+                result = triangulate(rig, points_px, seen, method="ransac", covariance=False)
                 position_mm, agrees = result.position_mm, result.inlier
         return ModelOutput(
             keypoints_mm=position_mm,
@@ -107,6 +108,9 @@ def largest_consensus(
         Positions in mm, NaN where no pair determines one, and the views that agree.
     """
     views = rays.uv.shape[-3]
+    if views < 2:
+        position_mm = torch.full_like(rays.uv[:, 0, :1].expand(-1, 3, -1).mT, torch.nan)
+        return position_mm, torch.zeros_like(rays.weight, dtype=torch.bool)
     pairs = torch.combinations(torch.arange(views, device=rays.uv.device))
     two = Rays(rays.uv[:, pairs], rays.P[:, pairs], rays.weight[:, pairs], rays.focal_px)
     proposed, determined = dlt(two, homogeneous=1000.0)
@@ -124,7 +128,7 @@ def largest_consensus(
             before = position
             weight = agrees * _HUBER_PX / _distance_px(rays, position).clamp(min=_HUBER_PX)
             position, _ = gauss_newton(rays, position, weight)
-            if (position - before).abs().max() < _STILL_M:
+            if bool(((position - before).abs() < _STILL_M).all()):
                 break
     position_mm = torch.where(determined[..., None, :], position * 1000.0, torch.nan).mT
     return position_mm, agrees & determined[..., None, :]

@@ -62,6 +62,7 @@ class LightV2V(nn.Module):
         self.body = V2V(joints, stem=3)
 
     def forward(self, x: Float[Tensor, "batch 32 i j k"]) -> Float[Tensor, "batch joint i j k"]:
+        x = x.to(next(self.stem.parameters()).dtype)
         return F.interpolate(self.body(self.stem(x)), scale_factor=2.0, mode="trilinear", align_corners=False)
 
 

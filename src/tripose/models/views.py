@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TypedDict
 
 import torch
@@ -49,7 +50,19 @@ def encode_views(
         images: what is in missing views (NaN included) reaches nothing, not even batch statistics.
         view_valid: None: all.
         training: whether batch statistics are taken, for which all images have to go together.
+
+    Raises:
+        ValueError: sides that the 2D network cannot halve five times, images that are not floating-point numbers, or a
+            mask that is not boolean.
     """
+    if images.shape[-1] % 32 or images.shape[-2] % 32:
+        raise ValueError(
+            f"images are {images.shape[-1]} x {images.shape[-2]} px; both sides have to be multiples of 32"
+        )
+    if not images.is_floating_point():
+        raise ValueError(f"images are {images.dtype}; expected floating-point numbers, RGB in 0..1")
+    if view_valid is not None and view_valid.dtype != torch.bool:
+        raise ValueError(f"view_valid is {view_valid.dtype}; expected booleans")
     given = images.flatten(0, 1) if view_valid is None else images[view_valid]
     if training or torch.is_grad_enabled() or len(given) <= _TOGETHER:
         parts = [encode(given)]
@@ -62,18 +75,37 @@ def encode_views(
 
 
 def crop_projections(
-    cameras: Cameras, batch: int, view_valid: Bool[Tensor, "batch view"] | None = None
+    cameras: Cameras, images: Float[Tensor, "batch view 3 height width"], view_valid: Bool[Tensor, "batch view"] | None
 ) -> Float[Tensor, "batch view 3 4"]:
-    """Projection matrices of crop cameras, float64, one rig per sample; zero for views that do not exist.
+    """Projection matrices of the cameras of crops, float64, one rig per sample; zero for views that do not exist.
 
     Raises:
-        ValueError: a lens with distortion: crops are pinhole cameras (`tripose.geometry.crops`).
+        ValueError: a lens with distortion (crops are pinhole cameras, see `tripose.geometry.crops`), or another number
+            of cameras than of images.
     """
     if set(cameras.lens) != {"pinhole"}:
         raise ValueError("the models take crops, which are pinhole cameras; these cameras have distortion")
-    P = cameras.to(torch.float64).P
-    P = P if P.ndim == 4 else P.expand(batch, *P.shape)
+    P = cameras.to(torch.float64).P.to(images.device)
+    size = images.shape[:2]
+    if P.shape[:-2] not in (size, size[1:]):
+        raise ValueError(f"cameras are {list(P.shape[:-2])}; images are {list(size)} (batch, view)")
+    P = P.expand(*size, 3, 4)
     return P if view_valid is None else torch.where(view_valid[..., None, None], P, 0.0)
+
+
+def without_missing(cameras: Cameras, view_valid: Bool[Tensor, "batch view"] | None) -> Cameras:
+    """The cameras, with harmless numbers in place of those of views that do not exist."""
+    if view_valid is None:
+        return cameras
+    shown, one = view_valid[..., None, None], torch.eye(3).to(cameras.K)
+    return replace(
+        cameras,
+        K=torch.where(shown, cameras.K, one),
+        R=torch.where(shown, cameras.R, one),
+        t=torch.where(shown[..., 0], cameras.t, 0.0),
+        distortion=cameras.distortion.expand(*view_valid.shape, -1),
+        size_px=cameras.size_px.expand(*view_valid.shape, -1),
+    )
 
 
 def _like(mask: Tensor, result: Tensor) -> Tensor:

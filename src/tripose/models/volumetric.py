@@ -64,18 +64,25 @@ class VolumetricTriangulation(nn.Module):
             yaw_rad: turn of the cuboid about the up-axis; None: drawn at random in training, else 0.
 
         Raises:
-            ValueError: no `center_mm`.
+            ValueError: no `center_mm`, or of another shape.
         """
         if center_mm is None:
             raise ValueError("the volumetric method needs center_mm, the place of its cuboid")
+        if center_mm.shape != (len(images), 3):
+            raise ValueError(f"center_mm is {list(center_mm.shape)}; {len(images)} samples need {[len(images), 3]}")
         if yaw_rad is None and self.training:
             yaw_rad = 2 * math.pi * torch.rand(len(images), dtype=torch.float64, device=images.device)
         config = self.config
         cuboid = place_cuboid(
-            center_mm, config.side_mm, config.voxels, up=config.up, world_up=cameras.up, yaw_rad=yaw_rad
+            center_mm.to(images.device),
+            config.side_mm,
+            config.voxels,
+            up=config.up,
+            world_up=cameras.up,
+            yaw_rad=yaw_rad,
         )
         features, confidence = encode_views(self.encode, images, view_valid, training=self.training)
-        P, size_px = crop_projections(cameras, len(images), view_valid), size_of(images)
+        P, size_px = crop_projections(cameras, images, view_valid), size_of(images)
         volumes = self.volumes(features, confidence, P, size_px, cuboid, view_valid)
         keypoints_mm = integrate_volumes(volumes, cuboid, relu=not config.softmax)
         keypoints_px, seen = _look(keypoints_mm, P, size_px)

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Union
 
+import torch
 from torch import nn
 
 from tripose.errors import TriposeError
@@ -45,11 +46,11 @@ def load_model(folder: Path | str) -> Model:
             raise TriposeError(f"{folder} is not a model: it has no {name}")
     try:
         model = build_model(parse_config((folder / _CONFIG).read_text(encoding="utf-8")))
-    except (TriposeError, UnicodeDecodeError) as error:
+    except (ValueError, OSError) as error:
         raise TriposeError(f"{folder / _CONFIG}: {error}") from error
     try:
         weights = load_file(folder / _WEIGHTS)
-    except SafetensorError as error:
+    except (SafetensorError, OSError) as error:
         raise TriposeError(f"{folder / _WEIGHTS} cannot be read, it is damaged or incomplete: {error}") from error
     check_names(weights, model, folder / _WEIGHTS)
     model.load_state_dict(weights)
@@ -60,12 +61,15 @@ def save_model(model: Model, folder: Path | str) -> None:
     """Write a model as a folder; an older model there is replaced, and kept when writing fails.
 
     Raises:
-        TriposeError: the folder cannot be written.
+        TriposeError: the folder cannot be written, or the model's weights are not those of its configuration, as in
+            the copies of `tripose.models.inference`.
     """
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     folder = Path(folder)
+    with torch.device("meta"):
+        check_names(model.state_dict(), build_model(model.config), folder)
     parts = {name: folder / f"{name}.part" for name in (_CONFIG, _WEIGHTS)}
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -93,9 +97,13 @@ def parse_config(text: str) -> ModelConfig:
         config: ModelConfig = pydantic.TypeAdapter[Any](tagged).validate_json(text)
     except pydantic.ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"][1:]) or "the file"
+        where = ".".join(str(part) for part in first["loc"][1:])
+        if first["type"] == "value_error":  # our own sentence
+            raise TriposeError(str(first["ctx"]["error"])) from error
+        if first["type"] == "union_tag_not_found":
+            raise TriposeError("method is missing") from error
         given = "" if first["type"] == "missing" else f" (got {first['input']!r:.60})"
-        raise TriposeError(f"{where}: {first['msg']}{given}") from error
+        raise TriposeError(f"{f'{where}: ' if where else ''}{first['msg']}{given}") from error
     return config
 
 

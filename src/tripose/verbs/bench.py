@@ -6,7 +6,6 @@ clone of the repository.
 
 from __future__ import annotations
 
-import importlib.util
 import platform
 import resource
 import sys
@@ -27,7 +26,7 @@ from torch import Tensor
 from tripose.cameras import Cameras
 from tripose.errors import TriposeError
 from tripose.geometry.triangulate import triangulate
-from tripose.geometry.volume import place_cuboid, unproject
+from tripose.geometry.volume import has_numba, place_cuboid, unproject
 from tripose.models.config import Algebraic, Volumetric
 from tripose.models.inference import for_inference, has_bfloat16
 from tripose.models.weights import build_model
@@ -60,7 +59,7 @@ def bench(progress: Callable[[str], None] = lambda name: None) -> list[Row]:
             ("volumetric_frame", _volumetric_frame),
         ):
             progress(name)
-            rows += [{"name": name, **row} if "name" not in row else row for row in measure(twins, scene)]
+            rows += [{"name": name, **row} for row in measure(twins, scene)]
     return rows
 
 
@@ -120,7 +119,7 @@ def _unproject(twins: ModuleType, scene: ModuleType) -> list[Row]:
     slow, theirs = _seconds(lambda: volumes.unproject_heatmaps(features, cells.float(), coordinates, "softmax"), 3)
     rows = []
     kernels = [("unproject", False)]
-    if importlib.util.find_spec("numba"):
+    if has_numba():
         kernels.append(("unproject_fused", True))
     for name, fused in kernels:
         like: dict[str, Any] = {"legacy_alignment": True, "fused": fused}

@@ -119,7 +119,7 @@ def export_onnx(folder: Path | str, path: Path | str) -> dict[str, float]:
 
     Raises:
         TriposeError: an ONNX library is not installed, there is no such model, it is a RANSAC model, the file cannot
-            be written, or it differs from torch by more than 0.05 mm or 0.001 px; then no file is left.
+            be written, or it differs from torch by more than 0.05 mm or 0.001 px (see `_check`); then no file is left.
     """
     for library in ("onnx", "onnxscript", "onnxruntime"):
         try:
@@ -212,7 +212,7 @@ def _distance(a: Tensor, b: Tensor) -> float:
 
 
 def _inputs(config: Algebraic | Volumetric, images: Tensor, cameras: Cameras, center_mm: Tensor) -> dict[str, Tensor]:
-    inputs = {"images": images, "projections": crop_projections(cameras, len(images)).contiguous()}
+    inputs = {"images": images, "projections": crop_projections(cameras, images, None).contiguous()}
     if isinstance(config, Volumetric):
         inputs |= {"center_mm": center_mm, "world_up": _axis(cameras.up or "z")}
     return inputs
