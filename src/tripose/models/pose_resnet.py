@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -61,7 +62,11 @@ class PoseResNet(nn.Module):
     def forward(self, images: Float[Tensor, "image 3 height width"], *, heatmaps: bool = True) -> BackboneOutput:
         x = self.bn1(self.conv1(images.to(self.conv1.weight.dtype))).relu_()
         x = F.max_pool2d(x, 3, stride=2, padding=1)
-        coarse = self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        x = self.layer2(self.layer1(x))
+        # Sums of many blocks keep float32: in bfloat16, rounding them again and again in the third stage is half of the
+        # whole network's error.
+        x = self.layer3(x.to(torch.promote_types(x.dtype, torch.float32)))
+        coarse = self.layer4(x.to(self.conv1.weight.dtype))
         features = self.deconv_layers(coarse)
         # In a copy for inference, the last layer keeps its precision: with a multiplier of 100 behind it, logits that
         # are rounded to bfloat16 move peaks.
@@ -88,11 +93,9 @@ class BasicBlock(nn.Module):
         self.downsample = shortcut(channels, width, stride)
 
     def forward(self, x: Float[Tensor, "image channel rows columns"]) -> Tensor:
-        y = self.bn1(self.conv1(x)).relu_()
-        y = self.bn2(self.conv2(y))
-        y += x if self.downsample is None else self.downsample(x)
-        out: Tensor = y.relu_()
-        return out
+        inner = narrow(x, self.conv1)
+        y = self.bn2(self.conv2(self.bn1(self.conv1(inner)).relu_()))
+        return add(x if self.downsample is None else self.downsample(inner), y, x.dtype)
 
 
 class Bottleneck(nn.Module):
@@ -111,12 +114,10 @@ class Bottleneck(nn.Module):
         self.downsample = shortcut(channels, 4 * width, stride)
 
     def forward(self, x: Float[Tensor, "image channel rows columns"]) -> Tensor:
-        y = self.bn1(self.conv1(x)).relu_()
-        y = self.bn2(self.conv2(y)).relu_()
+        inner = narrow(x, self.conv1)
+        y = self.bn2(self.conv2(self.bn1(self.conv1(inner)).relu_())).relu_()
         y = self.bn3(self.conv3(y))
-        y += x if self.downsample is None else self.downsample(x)
-        out: Tensor = y.relu_()
-        return out
+        return add(x if self.downsample is None else self.downsample(inner), y, x.dtype)
 
 
 class ConfidenceHead(nn.Module):
@@ -149,6 +150,16 @@ class ConfidenceHead(nn.Module):
     def forward(self, coarse: Float[Tensor, "image channel rows columns"]) -> Float[Tensor, "image output"]:
         confidence: Tensor = self.head(self.features(coarse).mean((-2, -1)))
         return confidence
+
+
+def narrow(x: Tensor, convolution: nn.Conv2d) -> Tensor:
+    """A float32 sum in the type of the convolution that comes next."""
+    return x.to(convolution.weight.dtype) if x.dtype == torch.float32 else x
+
+
+def add(shortcut: Tensor, y: Tensor, dtype: torch.dtype) -> Tensor:
+    """The end of a residual block, in the type of its input."""
+    return (shortcut.to(dtype) + y).relu_()
 
 
 def stage(
