@@ -26,6 +26,7 @@ from tripose.models.config import Algebraic, Volumetric
 from tripose.models.inference import for_inference
 from tripose.models.losses import volumetric_cross_entropy
 from tripose.models.pose_resnet import BasicBlock, Bottleneck
+from tripose.models.views import normalise
 from tripose.models.weights import Model, build_model
 from tripose.verbs.bench import machine
 
@@ -136,7 +137,7 @@ def main() -> None:
     volumetric.backbone.load_state_dict(model.backbone.state_dict(), strict=False)
     volumetric.eval()
     with torch.no_grad():
-        features = volumetric.backbone(images[0]).features
+        features = volumetric.backbone(normalise(images[0], volumetric.config)).features
     center_mm = joints_mm[:, [11, 12]].mean(1)
     valid = torch.ones(1, 17, dtype=torch.bool)
     volumetric.volume_net.train()

@@ -14,14 +14,15 @@ from tripose.models.weights import Model
 
 _Model = TypeVar("_Model", bound=Model)
 _CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d, nn.Conv3d, nn.ConvTranspose3d)
-# Layers that keep their precision: their logits are what a softmax sharpens.
-_LAST = ("final_layer", "output_layer")
+# Layers that keep their precision: a softmax sharpens their rounding errors, which differ from cell to cell. Those of
+# earlier layers are smooth, and move a peak less.
+_PRECISE = {"final_layer", "process_features", "back_layers", "output_layer"}
 
 
 def for_inference(model: _Model, dtype: torch.dtype | None = None) -> _Model:
     """Copy a model with batch norms folded, channels last, and networks in bfloat16 where the processor has it.
 
-    Geometry, soft-argmax and the last layer of each network keep their precision.
+    Geometry, soft-argmax and the last layers of each network keep their precision.
 
     Args:
         model: any; not changed.
@@ -38,7 +39,7 @@ def for_inference(model: _Model, dtype: torch.dtype | None = None) -> _Model:
         dtype = torch.bfloat16 if has_bfloat16(next(model.parameters()).device) else torch.float32
     for name, module in fast.named_modules():
         if isinstance(module, (*_CONVOLUTIONS, nn.Linear)):
-            if not name.endswith(_LAST):
+            if _PRECISE.isdisjoint(name.split(".")):
                 module.to(dtype)
             if module.weight.ndim > 2:
                 order = torch.channels_last if module.weight.ndim == 4 else torch.channels_last_3d

@@ -42,9 +42,9 @@ class V2V(nn.Module):
 
     def forward(self, x: Float[Tensor, "batch 32 i j k"]) -> Float[Tensor, "batch joint i j k"]:
         x = x.to(next(self.front_layers.parameters()).dtype)
-        x = self.back_layers(self.encoder_decoder(self.front_layers(x)))
-        # In its parameters' own type, like the last layer of the 2D network.
-        logits: Tensor = self.output_layer(x.to(self.output_layer.weight.dtype))
+        x = self.encoder_decoder(self.front_layers(x))
+        # Like the last layer of the 2D network, the last ones here keep their precision in a copy for inference.
+        logits: Tensor = self.output_layer(self.back_layers(x.to(self.output_layer.weight.dtype)))
         return logits
 
 

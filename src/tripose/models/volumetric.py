@@ -102,7 +102,7 @@ class VolumetricTriangulation(nn.Module):
         """Features for the cuboid, and the confidence of every channel (none without the head)."""
         result = self.backbone(normalise(images, self.config), heatmaps=False)
         confidence = result.channel_confidence
-        features: Tensor = self.process_features(result.features)
+        features: Tensor = self.process_features(result.features.to(self.process_features[0].weight.dtype))
         return features, features[..., :0, 0, 0] if confidence is None else confidence
 
     def volumes(
