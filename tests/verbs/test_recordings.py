@@ -228,7 +228,8 @@ def test_zju_lightstage_and_memory(tmp_path):
     poses = Pose3D.load(out / f"{ZJU.name}.nc")
     limbs = poses.skeleton.indices(LIMB_JOINTS)
     assert len(poses.position_mm) == 800
-    assert joints_found(poses) == 1.0
+    # All 9600 on one processor, all but one on another, whose convolutions round differently.
+    assert joints_found(poses) > 0.9995
     assert np.nanmedian(poses.reprojection_px[..., limbs]) <= 6.0
     assert spread_mm(poses, "hip", "knee") <= 17
     assert spread_mm(poses, "knee", "ankle") <= 17
