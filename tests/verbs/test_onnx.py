@@ -21,13 +21,6 @@ SIZES = ((1, 1, "z"), (1, 2, "-y"), (3, 4, "x"), (1, 8, "-z"))
 
 CASES = {
     "algebraic": {"method": "algebraic"},
-    "algebraic, published": {
-        "method": "algebraic",
-        "confidences": False,
-        "softmax": False,
-        "legacy_alignment": True,
-        "channels": "bgr",
-    },
     "volumetric, published": {"method": "volumetric", "aggregation": "softmax", "legacy_alignment": True},
     "volumetric, light": {"method": "volumetric", "aggregation": "conf_norm", "net": "light", "up": "-y"},
 }
