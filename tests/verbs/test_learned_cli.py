@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
 from experiments import SMALL, edited
-from people import small_model
-from tripose.models.weights import load_model
+from people import crop_cameras, random_images, small_model
+from tripose.models.weights import load_model, save_model
 
 
 def tripose(*arguments):
@@ -54,6 +56,17 @@ def test_convert_refuses_a_typo_in_one_sentence(published):
     done = tripose("convert", folder / "weights.pth", folder / "model", "--config", folder / "alg.yaml")
     refused(done, "alg.yaml", "model.use_confidence", "use_confidences")
     assert not (folder / "model").exists()
+
+
+def test_the_documented_lines_run(tmp_path, monkeypatch):
+    text = (Path(__file__).parents[2] / "docs" / "learned.md").read_text()
+    lines = re.search(r"```python\n(.*?)```", text, re.DOTALL)[1]
+    monkeypatch.chdir(tmp_path)
+    save_model(small_model("algebraic"), "models/human36m_alg")
+    save_model(small_model("volumetric"), "models/human36m_vol")
+    known = {"images": random_images(3), "cameras": crop_cameras(3), "view_valid": torch.tensor([[True, True, False]])}
+    exec(lines, known)
+    assert known["output"]["keypoints_mm"].isfinite().all()
 
 
 def test_onnx_refuses_what_is_no_model(tmp_path):
