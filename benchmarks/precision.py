@@ -3,8 +3,8 @@
     python benchmarks/precision.py [--layers 152] [--steps 120]
 
 Random weights have flat heatmaps, which forgive everything. So this teaches the whole algebraic model, and the 3D
-network of a volumetric one, a single frame of a synthetic person by heart (a quarter of an hour on one core with
-bfloat16 arithmetic), and then compares the positions that float32 and the fast copies give.
+network of a volumetric one, a single frame of a synthetic person by heart (half an hour on one core with bfloat16
+arithmetic), and then compares the positions that float32 and the fast copies give.
 """
 
 from __future__ import annotations

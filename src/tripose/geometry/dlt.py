@@ -55,10 +55,8 @@ def make_rays(
         points_px: raw image positions; NaN = missing.
         weight: observation weights; anything not finite or not positive counts as missing.
     """
-    cameras = cameras.to(torch.float64)
-    points_px = points_px.to(torch.float64)
-    weight = weight.to(torch.float64)
-    seen = torch.isfinite(points_px[..., 0] + points_px[..., 1]) & (weight > 0) & (weight < torch.inf)
+    cameras, points_px, weight = cameras.to(torch.float64), points_px.double(), weight.double()
+    seen = _seen(points_px, weight)
     centre = cameras.K[..., :2, 2].unsqueeze(-2)
     # A harmless point before any arithmetic: a NaN times a zero weight would poison values and gradients of every view.
     ideal = cameras.undistort(torch.where(seen.unsqueeze(-1), points_px, centre))
@@ -69,6 +67,12 @@ def make_rays(
     K = torch.cat([intrinsics, cameras.K[..., 2:, :]], -2)
     P = K @ torch.cat([cameras.R, cameras.t.unsqueeze(-1) / _MM_PER_M], -1)
     return Rays(uv, P, torch.where(seen, weight, 0.0), focal)
+
+
+def _seen(
+    points_px: Float[Tensor, "*batch view point 2"], weight: Float[Tensor, "*batch view point"]
+) -> Bool[Tensor, "*batch view point"]:
+    return torch.isfinite(points_px[..., 0] + points_px[..., 1]) & (weight > 0) & (weight < torch.inf)
 
 
 def projection_rays(
@@ -86,7 +90,7 @@ def projection_rays(
         image_size_px: width, height.
     """
     P, points_px, weight = P.double(), points_px.double(), weight.double()
-    seen = torch.isfinite(points_px[..., 0] + points_px[..., 1]) & (weight > 0) & (weight < torch.inf)
+    seen = _seen(points_px, weight)
     focal = P.new_tensor(float(max(image_size_px)))
     centre = P.new_tensor(image_size_px) / 2
     uv = (torch.where(seen[..., None], points_px, centre) - centre) / focal

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 # Blocks in the four stages, by number of layers.
 STAGES = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 FEATURE_CHANNELS = 256
-STRIDE = 4
 
 
 class BackboneOutput(NamedTuple):
