@@ -228,7 +228,7 @@ def test_zju_lightstage_and_memory(tmp_path):
     poses = Pose3D.load(out / f"{ZJU.name}.nc")
     limbs = poses.skeleton.indices(LIMB_JOINTS)
     assert len(poses.position_mm) == 800
-    # In frame 488 two of four views see the left wrist, one of them with a score at the detector's threshold: processors
+    # In frame 488 two of four views see the left wrist, one with a score at the detector's threshold: processors
     # whose convolutions round differently find 9600 joints or 9599.
     assert joints_found(poses) >= 9599 / 9600 - 1e-9
     assert np.nanmedian(poses.reprojection_px[..., limbs]) <= 6.0
