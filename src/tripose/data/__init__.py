@@ -1,0 +1,1 @@
+"""Where samples come from: what a network eats, augmentation, stored and synthetic sets."""

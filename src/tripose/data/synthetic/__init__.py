@@ -1,0 +1,1 @@
+"""People that never were: bodies, clothes, rooms, rigs and their pictures, with exact truth."""
