@@ -47,16 +47,21 @@ def crop_person(
     Returns:
         The crop and its camera, an ideal pinhole.
     """
-    box = torch.as_tensor(box_px, dtype=torch.float64)
-    side = float(box[2] - box[0])
+    view = crop_camera(camera, box_px, side_px)
+    map_x, map_y = _raw_positions(camera, view, side_px)
+    shrink = float(box_px[2] - box_px[0]) / side_px
+    return _resample(image, map_x, map_y, shrink), view
+
+
+def crop_camera(camera: Cameras, box_px: Float[np.ndarray, 4], side_px: int) -> Cameras:
+    """The ideal pinhole camera of a square crop; arguments as in `crop_person`."""
     K = camera.K[0].clone()
     # `Cameras.crop` is meant for whole pixels; a fractional box is the same shift with pixel edges at -0.5.
-    K[:2, 2] -= box[:2]
-    scale = side_px / side
-    K[:2] *= scale
+    K[:2, 2] -= torch.as_tensor(box_px[:2], dtype=torch.float64)
+    K[:2] *= side_px / float(box_px[2] - box_px[0])
     K[:2, 2] -= 0.5
     pinhole = camera.undistorted()
-    view = Cameras(
+    return Cameras(
         K=K[None],
         R=pinhole.R,
         t=pinhole.t,
@@ -66,8 +71,6 @@ def crop_person(
         lens=pinhole.lens,
         up=pinhole.up,
     )
-    map_x, map_y = _raw_positions(camera, view, side_px)
-    return _resample(image, map_x, map_y, 1.0 / scale), view
 
 
 def to_frame(points_px: Float[np.ndarray, "point 2"], view: Cameras, camera: Cameras) -> Float[np.ndarray, "point 2"]:

@@ -1,0 +1,137 @@
+"""Recordings whose people are labelled, as samples: the path of everybody's own data and of the public data sets."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import accumulate
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int, UInt8
+
+from tripose.cameras import Cameras
+from tripose.data.batch import Sample
+from tripose.errors import TriposeError
+from tripose.geometry.crops import crop_person, square_box
+from tripose.recording import FrameSet, Recording
+from tripose.skeleton import Skeleton
+
+# Side of a crop over the longer side of the box around the projected joints, as prediction cuts them.
+_BOX_SCALE = 1.25
+# With fewer known joints nobody knows where a person ends.
+_LEAST_JOINTS = 3
+# So many frames are decoded and thrown away rather than sought: a seek decodes from the last key frame on.
+_WORTH_A_SEEK = 250
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A recording and where its people are.
+
+    Attributes:
+        recording: with images.
+        frame: for every row its place on the recording's time axis; ascending, one row for each person.
+        keypoints_mm: world frame; NaN where unknown.
+        visible: whether a view shows a joint.
+        group: what results are told apart by.
+    """
+
+    recording: Recording
+    frame: Int[np.ndarray, " row"]
+    keypoints_mm: Float[np.ndarray, "row joint 3"]
+    visible: Bool[np.ndarray, "row view joint"]
+    group: str
+
+
+class LabelledSamples:
+    """Samples cut out of videos: quick in order, slow at random. For training they are stored, see `tripose.data.shards`.
+
+    Args:
+        clips: labelled recordings.
+        skeleton: of all of them.
+        side_px: of the crops.
+    """
+
+    def __init__(self, clips: tuple[Labelled, ...], skeleton: Skeleton, side_px: int = 256) -> None:
+        self.clips, self.skeleton, self.side_px = clips, skeleton, side_px
+        self._ends = list(accumulate(len(c.frame) for c in clips))
+        self._clip = -1
+        self._frames: Iterator[FrameSet] = iter(())
+        self._last: FrameSet | None = None
+
+    def __len__(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    def __getitem__(self, index: int) -> Sample:
+        """A sample with the views that show the person.
+
+        Raises:
+            TriposeError: no view does.
+        """
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        sample = self.cut(index)
+        if sample is None:
+            clip, row = self._row(index)
+            raise TriposeError(f"{clip.recording.folder}: no image of frame {clip.frame[row]} shows the person")
+        return sample
+
+    def cut(self, index: int) -> Sample | None:
+        """A sample, or None when no view has an image that shows the person."""
+        clip, row = self._row(index)
+        images = self._images(clip, int(clip.frame[row]))
+        cameras, keypoints = clip.recording.cameras, clip.keypoints_mm[row]
+        views, crops = [], []
+        for view, (name, image) in enumerate(zip(cameras.names, images, strict=True)):
+            camera = cameras.select([name])
+            box = person_box(camera, keypoints) if image is not None and clip.visible[row, view].any() else None
+            if image is not None and box is not None:
+                views.append(view)
+                crops.append(crop_person(image, camera, box, self.side_px))
+        if not crops:
+            return None
+        rigs = [rig for _, rig in crops]
+        pinholes = cameras.undistorted().select([cameras.names[v] for v in views])
+        return Sample(
+            images=np.stack([image for image, _ in crops]),
+            cameras=replace(pinholes, K=torch.cat([r.K for r in rigs]), size_px=torch.cat([r.size_px for r in rigs])),
+            keypoints_mm=keypoints,
+            visible=clip.visible[row, views],
+            group=clip.group,
+        )
+
+    def _row(self, index: int) -> tuple[Labelled, int]:
+        which = bisect_right(self._ends, index)
+        return self.clips[which], index - (self._ends[which - 1] if which else 0)
+
+    def _images(self, clip: Labelled, frame: int) -> tuple[UInt8[np.ndarray, "height width 3"] | None, ...]:
+        """The images of a frame; goes on in the video that is open where that is possible."""
+        which, last = self.clips.index(clip) if False else id(clip), self._last
+        if which != self._clip or last is None or not last.index <= frame < last.index + _WORTH_A_SEEK:
+            self._clip, self._frames, last = which, clip.recording.frames(start=frame), None
+        while last is None or last.index < frame:
+            last = next(self._frames, None)
+            if last is None:
+                self._last = None
+                return (None,) * len(clip.recording.cameras)
+        self._last = last
+        return last.images
+
+
+def person_box(camera: Cameras, keypoints_mm: Float[np.ndarray, "joint 3"]) -> Float[np.ndarray, 4] | None:
+    """The square around a person in one view, in ideal pixels; None where the person is not in the image.
+
+    Args:
+        camera: one view.
+        keypoints_mm: world frame; NaN where unknown.
+    """
+    ideal = camera.undistorted().project(torch.from_numpy(keypoints_mm))[0][0].numpy()
+    if np.isfinite(ideal).all(-1).sum() < _LEAST_JOINTS:
+        return None
+    box = square_box(ideal, _BOX_SCALE)
+    width, height = camera.size_px[0].tolist()
+    inside = box[0] < width and box[1] < height and box[2] > 0 and box[3] > 0
+    # A person very near to a camera plane projects to an enormous box.
+    return box if inside and box[2] - box[0] < 4 * max(width, height) else None

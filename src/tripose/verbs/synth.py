@@ -1,0 +1,61 @@
+"""``tripose synth``: data sets of people that never were."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict
+from pathlib import Path
+
+from tripose.data.shards import SAMPLES_PER_SHARD, write_shard
+from tripose.data.synthetic.bodies import load_bodies
+from tripose.data.synthetic.people import People, render
+from tripose.errors import TriposeError
+
+_ABOUT = "synth.json"
+
+
+def synth(
+    people: People, samples: int, out: Path, *, workers: int = 2, progress: Callable[[int, int], None] | None = None
+) -> None:
+    """Render a data set as shards; an interrupted run goes on where it stopped, a finished one does nothing.
+
+    Args:
+        people: which.
+        samples: how many people, each once.
+        out: folder of the shards; `people` is kept there as ``synth.json``.
+        workers: processes.
+        progress: told the number of samples that are done, and of all.
+
+    Raises:
+        TriposeError: the package anny is not installed, or the folder holds other people.
+    """
+    load_bodies()  # says what is missing, and builds the cache that all processes then read
+    out.mkdir(parents=True, exist_ok=True)
+    about = json.dumps(asdict(people), indent=2) + "\n"
+    kept = out / _ABOUT
+    if kept.exists() and kept.read_text(encoding="utf-8") != about:
+        raise TriposeError(f"{out} holds other synthetic people, see {kept}; choose another folder")
+    kept.write_text(about, encoding="utf-8")
+    parts = [
+        (start, min(start + SAMPLES_PER_SHARD, samples), out / f"{start:08d}.safetensors")
+        for start in range(0, samples, SAMPLES_PER_SHARD)
+    ]
+    missing = [part for part in parts if not part[2].exists()]
+    done = samples - sum(stop - start for start, stop, _ in missing)
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        coming = [pool.submit(_render_shard, people, *part) for part in missing]
+        for one in as_completed(coming):
+            done += one.result()
+            if progress is not None:
+                progress(done, samples)
+
+
+def _render_shard(people: People, start: int, stop: int, path: Path) -> int:
+    import torch
+
+    torch.set_num_threads(1)
+    write_shard([render(people, index) for index in range(start, stop)], path)
+    return stop - start
