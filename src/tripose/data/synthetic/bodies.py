@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Float32, Int32, Int64
 
+from tripose.data.synthetic.motion_body import POSED_BONES, matrices
 from tripose.data.synthetic.raster import vertex_normals
 from tripose.errors import TriposeError
 from tripose.skeleton import H36M17, HALPE26
@@ -69,6 +70,7 @@ class BodyModel:
         self.anny = anny.Anny().to(torch.float32)
         self.regressor = keypoints.KeypointsRegressor.coco(self.anny)
         self.bones: list[str] = list(self.anny.bone_labels)
+        self.posed = [self.bones.index(bone) for bone in POSED_BONES]
         self.faces: Int32[np.ndarray, "face 3"] = self.anny.faces.numpy().astype(np.int32)
         template = self.anny.template_vertices.numpy()
         self.parts = _parts(self.anny, template)
@@ -79,22 +81,15 @@ class BodyModel:
         self.softness = _smooth(np.eye(len(PARTS))[self.parts], self.faces)
         self.top = int(np.argmax(template[:, 2]))
 
-    def __call__(
-        self, poses: Sequence[Mapping[str, Float[np.ndarray, " 3"]]], shapes: Sequence[Mapping[str, float]]
-    ) -> list[Body]:
+    def __call__(self, poses: Float[np.ndarray, "body bone 3"], shapes: Sequence[Mapping[str, float]]) -> list[Body]:
         """Bodies on the floor, above the world's origin.
 
         Args:
-            poses: per body, rotation vectors by bone, about the world's axes at rest; "root" turns the whole body.
+            poses: rotation vectors of `POSED_BONES`.
             shapes: per body, Anny's parameters, see `SHAPE`.
         """
-        from scipy.spatial.transform import Rotation
-
         transforms = torch.eye(4).repeat(len(poses), len(self.bones), 1, 1)
-        for i, pose in enumerate(poses):
-            moved = [self.bones.index(bone) for bone in pose]
-            turns = Rotation.from_rotvec(np.stack(list(pose.values()))).as_matrix()
-            transforms[i, moved, :3, :3] = torch.from_numpy(turns).float()
+        transforms[:, self.posed, :3, :3] = torch.from_numpy(matrices(poses)).float()
         given = {k: torch.tensor([s[k] for s in shapes], dtype=torch.float32) for k in SHAPE}
         with torch.no_grad():
             posed = self.anny(pose_parameters=transforms, phenotype_kwargs=given)

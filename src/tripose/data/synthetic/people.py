@@ -119,7 +119,7 @@ def _somebody(
     model: BodyModel, rng: np.random.Generator, poses: Literal["train", "test"]
 ) -> tuple[dict[str, Float[np.ndarray, "joint 3"]], Mesh]:
     """A dressed person at the world's origin, turned anyhow."""
-    body = model([sample_pose(rng, poses)], [random_shape(rng)])[0]
+    body = model(sample_pose(rng, poses)[None], [random_shape(rng)])[0]
     materials, thickness = random_clothes(rng)
     yaw, at = rng.uniform(0, 2 * np.pi), rng.normal(0, 150, 2)
     cos, sin = np.cos(yaw), np.sin(yaw)

@@ -46,8 +46,10 @@ def _may_not_meet() -> Float[np.ndarray, "part part"]:
     for i, (first, *_, r) in enumerate(_PARTS):
         for j, (second, *_, s) in enumerate(_PARTS[:i]):
             names = [p.partition(".")[0] for p in (first, second)]
-            together = first == second or (frozenset(names) in joined and len({first[-1], second[-1]} & {"L", "R"}) < 2)
-            if not together and {first, second} != {"head", "trunk"}:
+            other_side = {first[-1], second[-1]} == {"L", "R"}
+            if frozenset(names) in joined and not other_side or set(names) <= {"trunk", "head"}:
+                continue
+            if first != second:
                 near[i, j] = r + s
     return near
 
