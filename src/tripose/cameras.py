@@ -203,6 +203,17 @@ class Cameras:
         K[..., :2, 2] = (self.K[..., :2, 2] + 0.5) * scale - 0.5
         return replace(self, K=K, size_px=size_px)
 
+    @classmethod
+    def join(cls, rigs: Sequence[Cameras]) -> Cameras:
+        """The views of several rigs of one world as one rig."""
+        parts = ("K", "R", "t", "distortion", "size_px")
+        return replace(
+            rigs[0],
+            **{part: torch.cat([getattr(r, part) for r in rigs], -3 if part in ("K", "R") else -2) for part in parts},
+            names=tuple(name for r in rigs for name in r.names),
+            lens=tuple(lens for r in rigs for lens in r.lens),
+        )
+
     def select(self, names: Sequence[str]) -> Cameras:
         """The views with these names, in this order.
 

@@ -28,7 +28,7 @@ from tripose.detect.movenet import (
     load_multipose,
     load_thunder,
 )
-from tripose.geometry.crops import crop_person, square_box, to_frame
+from tripose.geometry.crops import crop_person, person_box, to_frame
 from tripose.models.movenet import MoveNet
 from tripose.recording import FrameSet
 from tripose.skeleton import COCO17
@@ -209,7 +209,7 @@ def _keypoints(
 
     def look(view: int) -> None:
         image, camera = images[view], each[view]
-        box = None if image is None else _box(camera, expected_mm)
+        box = None if image is None else person_box(camera, expected_mm, BOX_SCALE)
         if image is None or box is None:
             return
         crop, cell = crop_person(image, camera, box, CROP_SIZE_PX)
@@ -221,18 +221,6 @@ def _keypoints(
 
     detectors.map(look, range(len(images)))
     return points, confidence
-
-
-def _box(camera: Cameras, position_mm: Float[np.ndarray, "17 3"]) -> Float[np.ndarray, 4] | None:
-    """Square around the projected joints, ideal pixels; None when the person is not in the image."""
-    ideal = camera.undistorted().project(torch.as_tensor(position_mm))[0][0].numpy()
-    if np.isfinite(ideal).all(-1).sum() < 3:
-        return None
-    box = square_box(ideal, BOX_SCALE)
-    width, height = camera.size_px[0].tolist()
-    inside = box[0] < width and box[1] < height and box[2] > 0 and box[3] > 0
-    # A person very near to a camera plane projects to an enormous box.
-    return box if inside and box[2] - box[0] < 4 * max(width, height) else None
 
 
 def _keep_known(

@@ -20,8 +20,8 @@ from tripose.skeleton import Skeleton
 
 # Side of a crop over the longer side of the box around the projected joints, as prediction cuts them.
 _BOX_SCALE = 1.25
-# With fewer known joints nobody knows where a person ends.
-_LEAST_JOINTS = 3
+LEAST_JOINTS = 3
+"""With fewer known joints nobody knows where a person ends."""
 # So many frames are decoded and thrown away rather than sought: a seek decodes from the last key frame on.
 _WORTH_A_SEEK = 250
 
@@ -46,7 +46,7 @@ class Labelled:
 
 
 class LabelledSamples:
-    """Samples cut out of videos: quick in order, slow at random. For training they are stored, see `tripose.data.shards`.
+    """Samples cut out of videos: quick in order, slow at random; for training they are stored (`tripose.data.shards`).
 
     Args:
         clips: labelled recordings.
@@ -57,7 +57,7 @@ class LabelledSamples:
     def __init__(self, clips: tuple[Labelled, ...], skeleton: Skeleton, side_px: int = 256) -> None:
         self.clips, self.skeleton, self.side_px = clips, skeleton, side_px
         self._ends = list(accumulate(len(c.frame) for c in clips))
-        self._clip = -1
+        self._open = -1
         self._frames: Iterator[FrameSet] = iter(())
         self._last: FrameSet | None = None
 
@@ -74,14 +74,16 @@ class LabelledSamples:
             raise IndexError(index)
         sample = self.cut(index)
         if sample is None:
-            clip, row = self._row(index)
+            which, row = self._row(index)
+            clip = self.clips[which]
             raise TriposeError(f"{clip.recording.folder}: no image of frame {clip.frame[row]} shows the person")
         return sample
 
     def cut(self, index: int) -> Sample | None:
         """A sample, or None when no view has an image that shows the person."""
-        clip, row = self._row(index)
-        images = self._images(clip, int(clip.frame[row]))
+        which, row = self._row(index)
+        clip = self.clips[which]
+        images = self._images(which, int(clip.frame[row]))
         cameras, keypoints = clip.recording.cameras, clip.keypoints_mm[row]
         views, crops = [], []
         for view, (name, image) in enumerate(zip(cameras.names, images, strict=True)):
@@ -102,22 +104,21 @@ class LabelledSamples:
             group=clip.group,
         )
 
-    def _row(self, index: int) -> tuple[Labelled, int]:
+    def _row(self, index: int) -> tuple[int, int]:
         which = bisect_right(self._ends, index)
-        return self.clips[which], index - (self._ends[which - 1] if which else 0)
+        return which, index - (self._ends[which - 1] if which else 0)
 
-    def _images(self, clip: Labelled, frame: int) -> tuple[UInt8[np.ndarray, "height width 3"] | None, ...]:
-        """The images of a frame; goes on in the video that is open where that is possible."""
-        which, last = self.clips.index(clip) if False else id(clip), self._last
-        if which != self._clip or last is None or not last.index <= frame < last.index + _WORTH_A_SEEK:
-            self._clip, self._frames, last = which, clip.recording.frames(start=frame), None
+    def _images(self, which: int, frame: int) -> tuple[UInt8[np.ndarray, "height width 3"] | None, ...]:
+        """The images of a frame of a clip; goes on in the videos that are open where that is quicker."""
+        recording, last = self.clips[which].recording, self._last
+        if which != self._open or last is None or not last.index <= frame < last.index + _WORTH_A_SEEK:
+            self._open, self._frames, last = which, recording.frames(start=frame), None
         while last is None or last.index < frame:
             last = next(self._frames, None)
-            if last is None:
-                self._last = None
-                return (None,) * len(clip.recording.cameras)
+            if last is None:  # the videos end before
+                break
         self._last = last
-        return last.images
+        return (None,) * len(recording.cameras) if last is None else last.images
 
 
 def person_box(camera: Cameras, keypoints_mm: Float[np.ndarray, "joint 3"]) -> Float[np.ndarray, 4] | None:
@@ -128,7 +129,7 @@ def person_box(camera: Cameras, keypoints_mm: Float[np.ndarray, "joint 3"]) -> F
         keypoints_mm: world frame; NaN where unknown.
     """
     ideal = camera.undistorted().project(torch.from_numpy(keypoints_mm))[0][0].numpy()
-    if np.isfinite(ideal).all(-1).sum() < _LEAST_JOINTS:
+    if np.isfinite(ideal).all(-1).sum() < LEAST_JOINTS:
         return None
     box = square_box(ideal, _BOX_SCALE)
     width, height = camera.size_px[0].tolist()

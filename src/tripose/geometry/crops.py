@@ -33,6 +33,26 @@ def square_box(points_px: Float[np.ndarray, "point 2"], scale: float = 1.0) -> F
     return np.concatenate([centre - half, centre + half])
 
 
+def person_box(
+    camera: Cameras, position_mm: Float[np.ndarray, "joint 3"], scale: float
+) -> Float[np.ndarray, 4] | None:
+    """The square around a person's projected joints, ideal pixels; None when the person is not in the image.
+
+    Args:
+        camera: one view.
+        position_mm: joints, world frame; NaN joints are left out.
+        scale: see `square_box`.
+    """
+    ideal = camera.undistorted().project(torch.as_tensor(position_mm))[0][0].numpy()
+    if np.isfinite(ideal).all(-1).sum() < 3:
+        return None
+    box = square_box(ideal, scale)
+    width, height = camera.size_px[0].tolist()
+    inside = box[0] < width and box[1] < height and box[2] > 0 and box[3] > 0
+    # A person very near to a camera plane projects to an enormous box.
+    return box if inside and box[2] - box[0] < 4 * max(width, height) else None
+
+
 def crop_person(
     image: UInt8[np.ndarray, "height width 3"], camera: Cameras, box_px: Float[np.ndarray, 4], side_px: int
 ) -> tuple[UInt8[np.ndarray, "side side 3"], Cameras]:

@@ -21,6 +21,53 @@ def soft_argmax(logits: Float[Tensor, "*batch rows columns"], *, relu: bool = Fa
     return integrate(logits, 2, relu=relu, normalise=True)
 
 
+def windowed_soft_argmax(
+    logits: Float[Tensor, "*batch rows columns"], sigma_cells: float, *, relu: bool = False
+) -> Float[Tensor, "*batch 2"]:
+    """The soft-argmax of what a Gaussian window around the soft-argmax leaves of each map, float64.
+
+    A second peak far away, which pulls a plain soft-argmax into the empty space between, hardly counts.
+
+    Args:
+        logits: one map per keypoint.
+        sigma_cells: standard deviation of the window.
+        relu: as in `soft_argmax`.
+    """
+    middle = soft_argmax(logits, relu=relu)
+    mean, _ = window_mean(cell_weights(logits, 2, relu=relu), middle.nan_to_num(), sigma_cells)
+    return torch.where(middle.isnan(), torch.nan, mean)
+
+
+def window_mean(
+    weights: Float[Tensor, "*batch rows columns"], middle: Float[Tensor, "*batch 2"], sigma_cells: float
+) -> tuple[Float[Tensor, "*batch 2"], Float[Tensor, "*batch"]]:
+    """Mean cell (x, y) of each map in a Gaussian window, float64, and how much of the map the window holds.
+
+    Where the window is empty, the mean is its middle, with zero gradients for the map.
+
+    Args:
+        weights: of the cells, not negative.
+        middle: of the window, in cells.
+        sigma_cells: standard deviation of the window.
+    """
+    columns, rows = size_of(weights)
+    x = torch.arange(columns, dtype=middle.dtype, device=middle.device) - middle[..., :1]
+    y = torch.arange(rows, dtype=middle.dtype, device=middle.device) - middle[..., 1:]
+    # The window is a product, so that all moments are matrix products; about the middle, which keeps small what is.
+    along_x, along_y = (_window_moments(offset, sigma_cells).to(weights.dtype) for offset in (x, y))
+    moments = (along_y @ weights @ along_x.mT).double()
+    mass, toward_x, toward_y = moments[..., 0, 0], moments[..., 0, 1], moments[..., 1, 0]
+    holds = mass > 0
+    offset = torch.stack([toward_x, toward_y], -1) / torch.where(holds, mass, 1.0)[..., None]
+    return middle + offset, mass
+
+
+def _window_moments(offset: Float[Tensor, "*batch cell"], sigma: float) -> Float[Tensor, "*batch 2 cell"]:
+    """A Gaussian window, and the window times the offset."""
+    window = torch.exp(-0.5 * (offset / sigma).square())
+    return torch.stack([window, window * offset], -2)
+
+
 def integrate(logits: Tensor, dims: int, *, relu: bool, normalise: bool) -> Float[Tensor, "*batch {dims}"]:
     """Expected index along each of the last `dims` axes, float64; in the order (x, y) for maps, (i, j, k) for volumes.
 
@@ -32,18 +79,39 @@ def integrate(logits: Tensor, dims: int, *, relu: bool, normalise: bool) -> Floa
         relu: weights ``max(logit, 0)`` instead of the softmax.
         normalise: whether relu weights are divided by their sum; where not, the result is a plain weighted sum.
     """
-    weights = cell_weights(logits, dims, relu=relu)
-    axes = range(-dims, 0)
-    means = []
-    for axis in axes:
-        others = [a for a in axes if a != axis]
-        marginal = weights.sum(others).double()
-        means.append(marginal @ torch.arange(logits.shape[axis], dtype=torch.float64, device=logits.device))
-    mean = torch.stack(means[::-1] if dims == 2 else means, -1)
+    marginals = _marginals(cell_weights(logits, dims, relu=relu), dims)
+    mean = _mean(marginals)
     if not (relu and normalise):
         return mean
-    mass = marginal.sum(-1)[..., None]
+    mass = marginals[0].sum(-1)[..., None]
     return torch.where(mass > 0, mean / torch.where(mass > 0, mass, 1.0), torch.nan)
+
+
+def spread(weights: Tensor, dims: int) -> Float[Tensor, "*batch"]:
+    """Root of the variances of the index along each axis, added up, float64.
+
+    Args:
+        weights: of the cells, with sum one.
+        dims: 2 for maps, 3 for volumes.
+    """
+    marginals = _marginals(weights, dims)
+    square = torch.zeros_like(marginals[0][..., 0])
+    for marginal, mean in zip(marginals, _mean(marginals).unbind(-1), strict=True):
+        offset = torch.arange(marginal.shape[-1], dtype=torch.float64, device=marginal.device) - mean[..., None]
+        square = square + (marginal * offset.square()).sum(-1)
+    return square.sqrt()
+
+
+def _marginals(weights: Tensor, dims: int) -> list[Float[Tensor, "*batch index"]]:
+    """Sums over all axes but one, float64, in the order (x, y) for maps, (i, j, k) for volumes."""
+    axes = list(range(-dims, 0))
+    marginals = [weights.sum([a for a in axes if a != axis]).double() for axis in axes]
+    return marginals[::-1] if dims == 2 else marginals
+
+
+def _mean(marginals: list[Tensor]) -> Float[Tensor, "*batch axis"]:
+    index = [torch.arange(m.shape[-1], dtype=torch.float64, device=m.device) for m in marginals]
+    return torch.stack([m @ i for m, i in zip(marginals, index, strict=True)], -1)
 
 
 def cell_weights(logits: Tensor, dims: int, *, relu: bool) -> Tensor:

@@ -98,16 +98,36 @@ def triangulate(
         rays = make_rays(cameras, points, weight)
         position, determined = _solve(rays, method, scale_px / rays.focal_px.item(), homogeneous)
         flat = _judge(rays, position, determined, method, min_views, scale_px, covariance)
-    if cameras.K.ndim > 3:
-        return flat
-    return Triangulation(
-        flat.position_mm.unflatten(0, (*batch, joints)),
-        None if flat.covariance_mm2 is None else flat.covariance_mm2.unflatten(0, (*batch, joints)),
-        flat.n_views.unflatten(0, (*batch, joints)),
-        flat.inlier.unflatten(-1, (*batch, joints)).movedim(0, -2),
-        flat.reprojection_px.unflatten(-1, (*batch, joints)).movedim(0, -2),
-        flat.confidence.unflatten(0, (*batch, joints)),
-    )
+    return flat if cameras.K.ndim > 3 else _unflatten(flat, (*batch, joints))
+
+
+def assess(
+    cameras: Cameras,
+    position_mm: Float[Tensor, "*batch joint 3"],
+    points_px: Num[Tensor | np.ndarray, "*batch view joint 2"],
+    confidence: Shaped[Tensor | np.ndarray, "*batch view joint"],
+    *,
+    scale_px: float | None = None,
+) -> Triangulation:
+    """How well views support positions that something else found: what `triangulate` says about its own.
+
+    Positions are kept whatever supports them; ``n_views`` tells.
+
+    Args:
+        cameras: one rig.
+        position_mm: world frame.
+        points_px: observations, raw pixels; NaN where there is none.
+        confidence: weight of each observation, 0..1; 0 or NaN removes it.
+        scale_px: as in `triangulate`.
+    """
+    points, weight = (torch.as_tensor(a).to(torch.float64) for a in (points_px, confidence))
+    _check(cameras, points, weight, "irls", 2)
+    scale_px = usual_error_px(cameras) if scale_px is None else scale_px
+    batch, joints = position_mm.shape[:-2], position_mm.shape[-2]
+    rays = make_rays(cameras, points.movedim(-3, 0).flatten(1, -2), weight.movedim(-2, 0).flatten(1).sqrt())
+    position = position_mm.to(torch.float64).flatten(0, -2).mT / 1000.0
+    found = _judge(rays, position, position.isfinite().all(0), "irls", 0, scale_px, True)
+    return _unflatten(found, (*batch, joints))
 
 
 def usual_error_px(cameras: Cameras) -> float:
@@ -117,6 +137,18 @@ def usual_error_px(cameras: Cameras) -> float:
     (1032 x 776) mean errors change by less than 2 % between 8 and 12 px. One number for the whole rig, seen or not.
     """
     return 0.01 * float(cameras.size_px.to(torch.float64).prod(-1).sqrt().mean())
+
+
+def _unflatten(flat: Triangulation, shape: tuple[int, ...]) -> Triangulation:
+    """From points of one rig side by side, [view, point], to [*batch, view, joint]."""
+    return Triangulation(
+        flat.position_mm.unflatten(0, shape),
+        None if flat.covariance_mm2 is None else flat.covariance_mm2.unflatten(0, shape),
+        flat.n_views.unflatten(0, shape),
+        flat.inlier.unflatten(-1, shape).movedim(0, -2),
+        flat.reprojection_px.unflatten(-1, shape).movedim(0, -2),
+        flat.confidence.unflatten(0, shape),
+    )
 
 
 def _solve(rays: Rays, method: Method, scale: float, homogeneous: float) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""``tripose synth``: data sets of people that never were."""
+"""``tripose synth``: data sets and recordings of people that never were."""
 
 from __future__ import annotations
 
@@ -6,13 +6,18 @@ import json
 import multiprocessing
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 
 from tripose.data.shards import SAMPLES_PER_SHARD, write_shard
 from tripose.data.synthetic.bodies import load_bodies
+from tripose.data.synthetic.film import film
 from tripose.data.synthetic.people import People, render
 from tripose.errors import TriposeError
+from tripose.formats.calibration import write_calibration_toml
+from tripose.formats.netcdf import write_netcdf
+from tripose.video_writer import write_video
 
 _ABOUT = "synth.json"
 
@@ -51,6 +56,38 @@ def synth(
             done += one.result()
             if progress is not None:
                 progress(done, samples)
+
+
+def synth_recording(
+    seed: int, frames: int, out: Path, *, views: int = 4, progress: Callable[[int, int], None] | None = None
+) -> None:
+    """Write a whole recording: ``calibration.toml``, a video a camera, and the truth as ``truth.nc`` (HALPE-26).
+
+    Args:
+        seed: another seed, another person, room, rig and motion.
+        frames: length.
+        out: folder, as `tripose.Recording.open` takes it.
+        views: number of cameras.
+        progress: told the number of frames that are done, and of all.
+
+    Raises:
+        TriposeError: the package anny is not installed.
+    """
+    made = film(seed, frames, views=views)
+    out.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as open_files:
+        sizes = [tuple(size) for size in made.cameras.size_px.tolist()]
+        videos = [
+            open_files.enter_context(write_video(out / f"{name}.mp4", made.truth.fps, size))
+            for name, size in zip(made.cameras.names, sizes, strict=True)
+        ]
+        for done, images in enumerate(made.frames, start=1):
+            for write, image in zip(videos, images, strict=True):
+                write(image)
+            if progress is not None:
+                progress(done, frames)
+    write_calibration_toml(made.cameras, out / "calibration.toml")
+    write_netcdf(made.truth, out / "truth.nc")
 
 
 def _render_shard(people: People, start: int, stop: int, path: Path) -> int:

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -130,7 +131,10 @@ class BodyModel:
 
     def dressed(self, body: Body, thickness_mm: Float[np.ndarray, " part"]) -> Float[np.ndarray, "vertex 3"]:
         """The surface that is seen: skin, pushed out by the thickness of what each part wears."""
-        return body.vertices_mm + body.normals * (self.softness @ thickness_mm)[:, None]
+        surface: Float[np.ndarray, "vertex 3"] = (
+            body.vertices_mm + body.normals * (self.softness @ thickness_mm)[:, None]
+        )
+        return surface
 
 
 @cache
@@ -148,7 +152,7 @@ def random_shape(rng: np.random.Generator) -> dict[str, float]:
     return {name: float(rng.uniform(*bounds)) for name, bounds in SHAPE.items()}
 
 
-def _parts(model: torch.nn.Module, template: Float[np.ndarray, "vertex 3"]) -> Int64[np.ndarray, " vertex"]:
+def _parts(model: Any, template: Float[np.ndarray, "vertex 3"]) -> Int64[np.ndarray, " vertex"]:
     """The part of every vertex; hair is the top and the back of the head."""
     weights = model.vertex_bone_weights.numpy()
     strongest = model.vertex_bone_indices.numpy()[np.arange(len(weights)), weights.argmax(1)]
@@ -163,7 +167,9 @@ def _parts(model: torch.nn.Module, template: Float[np.ndarray, "vertex 3"]) -> I
     return parts
 
 
-def _smooth(values: Float[np.ndarray, "vertex part"], faces: Int32[np.ndarray, "face 3"]) -> np.ndarray:
+def _smooth(
+    values: Float[np.ndarray, "vertex part"], faces: Int32[np.ndarray, "face 3"]
+) -> Float[np.ndarray, "vertex part"]:
     """Twice the average with the neighbours, so that clothes end softly."""
     pairs = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
     pairs = np.concatenate([pairs, pairs[:, ::-1]])

@@ -64,10 +64,10 @@ Points = dict[str, np.ndarray]
 def _turn_trunk(at: Points, pose: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Root and spine; returns the rotations [frame 3 3] of pelvis and chest."""
     hips, shoulders = [(at[f"left_{j}"], at[f"right_{j}"]) for j in ("hip", "shoulder")]
-    top, rest_top = sum(shoulders) / 2, "upperarm01.L"
+    top, rest_top = (shoulders[0] + shoulders[1]) / 2, "upperarm01.L"
     if "neck" in at:
         top, rest_top = at["neck"], "neck01"
-    up, rest_up = top - sum(hips) / 2, (REST_MM[rest_top] - REST_MM["upperleg01.L"]) * (0, 1, 1)
+    up, rest_up = top - (hips[0] + hips[1]) / 2, (REST_MM[rest_top] - REST_MM["upperleg01.L"]) * (0, 1, 1)
     rest = _frame(_LEFT, rest_up)
     pelvis, chest = [_frame(left - right, up) @ rest.T for left, right in (hips, shoulders)]
     pose[:, BONE["root"]] = vectors(without_heading(pelvis))
@@ -117,7 +117,7 @@ def _turn_leg(at: Points, side: str, letter: str, pelvis: np.ndarray, pose: np.n
     straight = _swing(pelvis @ rest_upper, upper) @ pelvis @ np.cross(rest_upper, rest_lower)
     toe = _unit(at[f"{side}_big_toe"] - at[f"{side}_ankle"]) if f"{side}_big_toe" in at else None
     if toe is not None:
-        # The foot hardly turns about the shin: a straight leg's knee looks where the toes do, if they do not point down.
+        # The foot hardly turns about the shin: a straight leg's knee looks where the toes do, unless they point down.
         across = np.cross(toe, lower)
         straight = np.where(np.linalg.norm(across, axis=-1, keepdims=True) > 0.5, _unit(across), _unit(straight))
     hinge = _hinge(upper, lower, straight, one_way=True)

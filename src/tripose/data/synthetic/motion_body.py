@@ -1,8 +1,8 @@
 """The skeleton that poses turn: which bones of Anny's body they name, where its joints rest, and its kinematics.
 
-A pose is a rotation vector (rad) for each of `POSED_BONES`. It turns a bone, and all that hangs on it, about the axes of
-the world as they lie in the rest pose (x to the body's left, y backwards, z up), seen from the parent bone: what Anny
-calls ``local-ref``. The root only tilts; where a body heads to is not part of its pose.
+A pose is a rotation vector (rad) for each of `POSED_BONES`. It turns a bone, and all that hangs on it, about the axes
+of the world as they lie in the rest pose (x to the body's left, y backwards, z up), seen from the parent bone: what
+Anny calls ``local-ref``. The root only tilts; where a body heads to is not part of its pose.
 """
 
 from __future__ import annotations
@@ -46,11 +46,14 @@ _JOINTS = _BONES | {"head_top": ("head", (0, -44, 852))} | _both_sides(_LEFT_END
 POSED_BONES = tuple(_BONES)
 """The bones that a pose turns, parents first, by Anny's names; all others follow their parents."""
 JOINTS = tuple(_JOINTS)
-"""The joints that `joint_positions` gives: the heads of the posed bones, then the ends ``head_top``, ``hand``, ``toe``."""
-REST_MM: dict[str, Float[np.ndarray, 3]] = {name: np.array(at, dtype=float) for name, (_, at) in _JOINTS.items()}
+"""The joints of `joint_positions`: heads of the posed bones, then the ends ``head_top``, ``hand.L``, ``toe.L`` ..."""
+REST_MM: dict[str, Float[np.ndarray, " 3"]] = {name: np.array(at, dtype=float) for name, (_, at) in _JOINTS.items()}
 """Where the joints rest, from the root."""
 BONE = {name: i for i, name in enumerate(POSED_BONES)}
 """The row of a bone in a pose."""
+
+MIRRORED = np.array([1.0, -1.0, -1.0])
+"""Times a rotation vector: its mirror image in the plane x = 0, where rotations about y and z turn the other way."""
 
 _PARENT = tuple(POSED_BONES.index(parent) if parent else -1 for parent, _ in _JOINTS.values())
 _OFFSET_MM = np.array([REST_MM[j] - (REST_MM[p] if p else 0) for j, (p, _) in _JOINTS.items()])
@@ -61,14 +64,16 @@ def matrices(rotation_vectors: Float[np.ndarray, "*any 3"]) -> Float[np.ndarray,
     """Rotation matrices of rotation vectors (rad)."""
     from scipy.spatial.transform import Rotation
 
-    return Rotation.from_rotvec(rotation_vectors.reshape(-1, 3)).as_matrix().reshape(*rotation_vectors.shape, 3)
+    return np.asarray(Rotation.from_rotvec(rotation_vectors.reshape(-1, 3)).as_matrix()).reshape(
+        *rotation_vectors.shape, 3
+    )
 
 
 def vectors(rotations: Float[np.ndarray, "*any 3 3"]) -> Float[np.ndarray, "*any 3"]:
     """Rotation vectors (rad, at most pi long) of rotation matrices."""
     from scipy.spatial.transform import Rotation
 
-    return Rotation.from_matrix(rotations.reshape(-1, 3, 3)).as_rotvec().reshape(rotations.shape[:-1])
+    return np.asarray(Rotation.from_matrix(rotations.reshape(-1, 3, 3)).as_rotvec()).reshape(rotations.shape[:-1])
 
 
 def joint_positions(pose: Float[np.ndarray, "*any bone 3"]) -> Float[np.ndarray, "*any joint 3"]:
@@ -86,7 +91,12 @@ def joint_positions(pose: Float[np.ndarray, "*any bone 3"]) -> Float[np.ndarray,
 
 def mirror_pose(pose: Float[np.ndarray, "*any bone 3"]) -> Float[np.ndarray, "*any bone 3"]:
     """The pose of the mirror image: left and right change places."""
-    return pose[..., _OTHER_SIDE, :] * np.array([1.0, -1.0, -1.0])  # reflected rotations turn the other way about y, z
+    return np.asarray(pose[..., _OTHER_SIDE, :] * MIRRORED)
+
+
+def by_bone(pose: Float[np.ndarray, "bone 3"]) -> dict[str, Float[np.ndarray, " 3"]]:
+    """The rotation vectors of a pose by the names of Anny's bones."""
+    return dict(zip(POSED_BONES, pose, strict=True))
 
 
 def without_heading(rotations: Float[np.ndarray, "*any 3 3"]) -> Float[np.ndarray, "*any 3 3"]:
@@ -94,6 +104,6 @@ def without_heading(rotations: Float[np.ndarray, "*any 3 3"]) -> Float[np.ndarra
     from scipy.spatial.transform import Rotation
 
     flat = Rotation.from_matrix(rotations.reshape(-1, 3, 3))
-    x, y, z, w = flat.as_quat().T
+    z, w = flat.as_quat().T[2:]
     heading = Rotation.from_rotvec(2 * np.arctan2(z, w)[:, None] * np.array([0.0, 0.0, 1.0]))
-    return (heading.inv() * flat).as_matrix().reshape(rotations.shape)
+    return np.asarray((heading.inv() * flat).as_matrix()).reshape(rotations.shape)

@@ -13,7 +13,7 @@ from tripose.data.synthetic.motion_bvh import read_bvh
 from tripose.errors import TriposeError
 from tripose.skeleton import LIMB_JOINTS
 
-# Our joint -> what BVH files call it, in lower case without "_", " " and ".", S being left, right, l or r; the first that
+# Our joint -> what BVH files call it, in lower case and without "_-.", S being left, right, l or r; the first name that
 # a file has is taken. LeftShoulder is a collarbone where there is a LeftArm, and the shoulder where there is not.
 _BVH_SIDE_NAMES = {
     "hip": ("Supleg", "Sthigh", "upperlegS", "thighS", "Ship", "hipS"),
@@ -30,8 +30,8 @@ _BVH_NAMES = {"neck": ("neck", "neck1", "neck01"), "head_top": ("head end", "hea
 def read_motions(folder: Path | str) -> list[Float[np.ndarray, "frame bone 3"]]:
     """Read every motion file of a folder, in order of their names, as poses (see `retarget`).
 
-    ``.npz``: the array ``joints`` holds joint names (``left_hip``, ...; see `MOTION_JOINTS`), every other array is a clip
-    [frame, joint, 3], mm, z up; NaN where unknown. ``.bvh``: joints by their usual names.
+    ``.npz``: the array ``joints`` holds joint names (``left_hip``, ...; see `MOTION_JOINTS`), every other array is a
+    clip [frame, joint, 3], mm, z up; NaN where unknown. ``.bvh``: joints by their usual names.
 
     Raises:
         TriposeError: no such folder, no motion in it, or a file that is damaged or lacks joints that are needed.
@@ -84,7 +84,6 @@ def _rename(joints: dict[str, np.ndarray], file: Path) -> dict[str, np.ndarray]:
     found = {ours: next((plain[n] for n in theirs if n in plain), None) for ours, theirs in wanted.items()}
     lacking = [j for j in LIMB_JOINTS if found[j] is None]
     if lacking:
-        raise TriposeError(
-            f"{file}: no joint looks like the {lacking[0].replace('_', ' ')}; its joints are {', '.join(list(joints)[:40])}"
-        )
+        what, there = lacking[0].replace("_", " "), ", ".join(list(joints)[:40])
+        raise TriposeError(f"{file}: no joint looks like the {what}; its joints are {there}")
     return {name: at for name, at in found.items() if at is not None}

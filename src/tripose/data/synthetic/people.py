@@ -112,7 +112,7 @@ def render(people: People, index: int) -> Rendered:
         crops.append(camera)
         seen.append({name: _visible(camera, joints, surface.depth_mm) for name, joints in truth.items()})
     visible = {name: np.stack([s[name] for s in seen]) for name in truth}
-    return Rendered(tuple(jpeg), _as_rig(crops), truth, visible, people.difficulty)
+    return Rendered(tuple(jpeg), Cameras.join(crops), truth, visible, people.difficulty)
 
 
 def _somebody(
@@ -211,14 +211,3 @@ def _visible(
     cells = np.clip(cells, 0, len(depth_mm) - 1)
     visible: Bool[np.ndarray, " joint"] = inside & (depth - depth_mm[cells[:, 1], cells[:, 0]] < _DEPTH_IN_BODY_MM)
     return visible
-
-
-def _as_rig(cameras: list[Cameras]) -> Cameras:
-    """One rig of single cameras."""
-    parts = ("K", "R", "t", "distortion", "size_px")
-    return replace(
-        cameras[0],
-        **{part: torch.cat([getattr(c, part) for c in cameras]) for part in parts},
-        names=tuple(name for c in cameras for name in c.names),
-        lens=tuple(lens for c in cameras for lens in c.lens),
-    )

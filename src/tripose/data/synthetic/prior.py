@@ -16,13 +16,14 @@ from tripose.data.synthetic.prior_limits import keep_limits, limit_pose
 
 _FILE = "pose_prior.safetensors"
 _TRIES = 8
-# Chance that the arms, and that the legs, are those of another recorded pose: a few hundred poses become many.
+# Chance that the arms, and that the legs (and what they carry: the tilt of the root), are those of another recorded
+# pose: a few hundred poses become many.
 _SWAP = 0.35
-# Noise (rad) on every bone of every pose, and what recordings do not tell: wrists, the turn of the head, the lower back.
+# Noise (rad) on every bone of every pose, and on what recordings do not tell: wrists, turn of the head, lower back.
 _NOISE, _WRIST, _HEAD, _BACK = np.radians([2.5, 14.0, 9.0, 5.0])
 _ARM_ROWS, _LEG_ROWS = (
     np.array([i for i, b in enumerate(POSED_BONES) if b.startswith(kinds)])
-    for kinds in (("clavicle", "upperarm", "lowerarm", "wrist"), ("upperleg", "lowerleg", "foot"))
+    for kinds in (("clavicle", "upperarm", "lowerarm", "wrist"), ("root", "upperleg", "lowerleg", "foot"))
 )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from jaxtyping import Float
 
@@ -18,6 +20,8 @@ _LIMBS = {
 }
 # The trunk is two columns of balls beside the spine.
 _TRUNK_MM, _TRUNK_APART_MM, _HEAD_MM = 95, 60, 85
+# Folded arms and joined hands press on each other.
+_FOLDED = 0.6
 _ALONG = np.linspace(0.0, 1.0, 5)
 
 
@@ -26,10 +30,8 @@ def _parts() -> list[tuple[str, str, str, float]]:
     limbs = [
         (f"{name}.{s}", f"{a}.{s}", f"{b}.{s}", float(r)) for name, (a, b, r) in _LIMBS.items() for s in ("L", "R")
     ]
-    return [("trunk", "root", "spine01", _TRUNK_MM), ("trunk", "root", "spine01", _TRUNK_MM)] + [
-        ("head", "head", "head_top", _HEAD_MM),
-        *limbs,
-    ]
+    trunk = ("trunk", "root", "spine01", float(_TRUNK_MM))
+    return [trunk, trunk, ("head", "head", "head_top", float(_HEAD_MM)), *limbs]
 
 
 _PARTS = _parts()
@@ -39,22 +41,21 @@ _HIPS = [JOINTS.index(f"upperleg01.{s}") for s in "LR"]
 
 
 def _may_not_meet() -> Float[np.ndarray, "part part"]:
-    """How near (mm) the middles of two parts may come; 0 for parts that hang together or are of no concern."""
-    chain = ("trunk", "upper arm", "forearm", "hand"), ("trunk", "thigh", "shin", "foot")
-    joined = {frozenset(pair) for parts in chain for pair in zip(parts, parts[1:], strict=False)}
-    near = np.zeros((len(_PARTS), len(_PARTS)))
+    """How near (mm) the middles of two parts may come; -1 for parts that hang together or are the same."""
+    chains = ("trunk", "upper arm", "forearm", "hand"), ("trunk", "thigh", "shin", "foot"), ("trunk", "head")
+    joined = {frozenset(pair) for parts in chains for pair in pairwise(parts)}
+    near = np.full((len(_PARTS), len(_PARTS)), -1.0)
     for i, (first, *_, r) in enumerate(_PARTS):
         for j, (second, *_, s) in enumerate(_PARTS[:i]):
-            names = [p.partition(".")[0] for p in (first, second)]
             other_side = {first[-1], second[-1]} == {"L", "R"}
-            if frozenset(names) in joined and not other_side or set(names) <= {"trunk", "head"}:
-                continue
-            if first != second:
-                near[i, j] = r + s
+            kinds = frozenset(p.partition(".")[0] for p in (first, second))
+            if first != second and (other_side or kinds not in joined):
+                near[i, j] = (r + s) * (_FOLDED if kinds <= {"forearm", "hand"} else 1)
     return near
 
 
-_NEAR_MM = _may_not_meet()
+# Ball by ball; squares, because roots are dear.
+_NEAR_MM2 = np.kron(np.sign(_may_not_meet()) * _may_not_meet() ** 2, np.ones((len(_ALONG), len(_ALONG))))
 
 
 def collides(position_mm: Float[np.ndarray, "joint 3"]) -> bool:
@@ -68,6 +69,4 @@ def collides(position_mm: Float[np.ndarray, "joint 3"]) -> bool:
     flat = balls.reshape(-1, 3)
     square = (flat**2).sum(-1)
     distance = square[:, None] + square - 2 * flat @ flat.T
-    n, k = len(_PARTS), len(_ALONG)
-    nearest = distance.reshape(n, k, n, k).min(axis=(1, 3))
-    return bool((nearest < _NEAR_MM**2).any())
+    return bool((distance < _NEAR_MM2).any())

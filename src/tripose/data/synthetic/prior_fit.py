@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
-from tripose.data.synthetic.motion_body import joint_positions
+from tripose.data.synthetic.motion_body import BONE, joint_positions
 from tripose.data.synthetic.prior import PosePrior
 from tripose.data.synthetic.prior_limits import keep_limits
 
@@ -25,8 +25,10 @@ def fit_prior(motions: Sequence[Float[np.ndarray, "frame bone 3"]], kernels: int
         motions: poses by clip.
         kernels: how many poses to keep at most.
     """
-    poses = np.stack([keep_limits(p) for p in np.concatenate(list(motions))])
-    chosen = poses[_farthest(joint_positions(poses).reshape(len(poses), -1), min(kernels, len(poses)))]
+    poses = keep_limits(np.concatenate(list(motions)))
+    upright = poses.copy()  # or else the most tilted of all would be chosen
+    upright[:, BONE["root"]] = 0
+    chosen = poses[_farthest(joint_positions(upright).reshape(len(poses), -1), min(kernels, len(poses)))]
     flat = chosen.reshape(len(chosen), -1)
     _, scale, directions = np.linalg.svd(flat - flat.mean(0), full_matrices=False)
     spread = _WIDTH * scale[:_RANK, None] / np.sqrt(max(len(flat) - 1, 1)) * directions[:_RANK]

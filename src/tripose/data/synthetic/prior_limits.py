@@ -6,11 +6,14 @@ for the left side; the right side is the mirror image of another draw.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from jaxtyping import Float
+from numpy.typing import ArrayLike
 
 from tripose.data.synthetic.motion import clavicle_turn
-from tripose.data.synthetic.motion_body import BONE, POSED_BONES, REST_MM, mirror_pose
+from tripose.data.synthetic.motion_body import BONE, MIRRORED, POSED_BONES, REST_MM, matrices, vectors
 
 # What no pose goes beyond, rotation vectors by component (x, y, z) for middle and left; an elbow's first component is
 # about its hinge, from the 39 degrees that it is bent at rest. Wide: recorded people go there too.
@@ -30,15 +33,15 @@ LIMITS_DEG = {
 
 Range = tuple[float, float]
 
-# Arm: how far it is raised from hanging (0) to overhead (180), towards where (0 the side, 90 the front), its twist inwards
-# against what is usual at that height, and the bend of the elbow beyond that at rest.
+# Chance, then how far an arm is raised from hanging (0) to overhead (180), towards where (0 the side, 90 the front),
+# its twist inwards against what is usual at that height, and the bend of the elbow beyond that at rest.
 _ARMS: dict[str, tuple[float, Range, Range, Range, Range]] = {
     "free": (0.44, (5, 150), (-25, 115), (-45, 45), (-36, 85)),
     "hanging": (0.16, (4, 25), (-30, 60), (-25, 25), (-34, 30)),
     "overhead": (0.12, (130, 178), (0, 70), (-35, 35), (-36, 70)),
     "sideways": (0.06, (75, 100), (-10, 15), (-40, 40), (-36, -10)),
     "forwards": (0.08, (60, 105), (70, 100), (-30, 30), (-36, 50)),
-    "folded": (0.07, (28, 42), (50, 70), (35, 60), (50, 75)),
+    "folded": (0.07, (24, 50), (45, 72), (30, 60), (45, 80)),
     "on hips": (0.07, (38, 52), (-25, -5), (35, 55), (35, 60)),
 }
 # Leg: flexion of the hip, its abduction, its turn outwards, the bend of the knee, and of the foot (down is positive).
@@ -63,7 +66,7 @@ _STANCES: dict[str, tuple[float, str, str]] = {
     "kneel": (0.035, "kneel", "kneel"),
     "half kneel": (0.035, "kneel", "half kneel"),
     "all fours": (0.02, "all fours", "all fours"),
-    "lying": (0.03, "free", "free"),
+    "lying": (0.03, "stand", "free"),
 }
 _MAX_HIP_DEG = 128.0
 
@@ -72,43 +75,44 @@ def limit_pose(rng: np.random.Generator) -> Float[np.ndarray, "bone 3"]:
     """A random pose within the limits of the joints: standing mostly, also sitting, kneeling, bending, lying ..."""
     pose = np.zeros((len(POSED_BONES), 3))
     stance = _choose(rng, _STANCES)
-    legs = _STANCES[stance][1:]
     lean = _turn_trunk(rng, stance, pose)
-    arms = [_choose(rng, _ARMS), _choose(rng, _ARMS)]
+    first, second = _choose(rng, _ARMS), _choose(rng, _ARMS)
     if rng.random() < 0.6:  # mostly both arms do something alike
-        arms[1] = arms[0]
+        second = first
     if stance == "all fours":
-        arms = ["forwards", "forwards"]
-    for arm, leg in zip(arms, legs, strict=True):
-        pose = mirror_pose(pose)  # twice: the first arm and leg end up on the right
-        _turn_arm(rng, arm, pose)
-        _turn_leg(rng, leg, lean, pose)
+        first = second = "forwards"
+    turns = _turn_arms(rng, (first, second)) | _turn_legs(rng, _STANCES[stance][1:], lean)
+    for bone, (left, right) in turns.items():
+        pose[BONE[f"{bone}.L"]], pose[BONE[f"{bone}.R"]] = left, right * MIRRORED
     return pose
 
 
-def keep_limits(pose: Float[np.ndarray, "bone 3"]) -> Float[np.ndarray, "bone 3"]:
+def keep_limits(pose: Float[np.ndarray, "*any bone 3"]) -> Float[np.ndarray, "*any bone 3"]:
     """The pose with every component of its rotation vectors within `LIMITS_DEG`."""
     turned = _AXES @ pose[..., None]
     return np.asarray((_AXES.swapaxes(1, 2) @ np.clip(turned, _LOW, _HIGH))[..., 0])
 
 
-def _choose(rng: np.random.Generator, styles: dict) -> str:  # type: ignore[type-arg]
-    weights = np.array([style[0] for style in styles.values()])
-    return str(list(styles)[rng.choice(len(weights), p=weights / weights.sum())])
+def _choose(rng: np.random.Generator, styles: Mapping[str, tuple[float, *tuple[object, ...]]]) -> str:
+    chance = rng.random() * sum(style[0] for style in styles.values())
+    for name, (weight, *_) in styles.items():
+        chance -= weight
+        if chance <= 0:
+            return name
+    return name
 
 
-def _draw(rng: np.random.Generator, bounds: Range) -> float:
-    """An angle (rad) between bounds in degrees."""
-    low, high = bounds
-    return float(np.radians(low + (high - low) * rng.beta(2, 2)))
+def _draw(rng: np.random.Generator, bounds_deg: ArrayLike) -> np.ndarray:
+    """Angles (rad) between bounds, which are the last axis."""
+    bounds = np.asarray(bounds_deg) * (np.pi / 180)
+    low, high = bounds[..., 0], bounds[..., 1]
+    return np.asarray(low + (high - low) * rng.beta(2, 2, low.shape))
 
 
 def _turn_trunk(rng: np.random.Generator, stance: str, pose: np.ndarray) -> float:
     """Root, spine, neck; returns how far (rad) the pelvis leans forwards over the legs, which the hips make up for."""
-    for bone in ("spine05", "spine03", "spine01"):
-        pose[BONE[bone]] = [_draw(rng, b) for b in ((-9, 17), (-9, 9), (-14, 14))]
-    for bone in ("neck01", "head"):
-        pose[BONE[bone]] = [_draw(rng, b) for b in ((-16, 18), (-11, 11), (-32, 32))]
+    pose[[BONE[b] for b in ("spine05", "spine03", "spine01")]] = _draw(rng, [((-9, 17), (-9, 9), (-14, 14))] * 3)
+    pose[[BONE[b] for b in ("neck01", "head")]] = _draw(rng, [((-16, 18), (-11, 11), (-32, 32))] * 2)
     root = pose[BONE["root"]]
     root[:2] = np.radians(rng.normal(0, 4, 2))
     lean = 0.0
@@ -116,47 +120,52 @@ def _turn_trunk(rng: np.random.Generator, stance: str, pose: np.ndarray) -> floa
         towards = rng.uniform(0, 2 * np.pi)  # any side: on the back, face down, on a flank
         root[:2] = np.radians(rng.uniform(70, 95)) * np.array([np.cos(towards), np.sin(towards)])
     elif stance == "all fours":
-        root[0] += _draw(rng, (65, 95))
+        root[0] += float(_draw(rng, (65, 95)))
     elif stance == "squat":
-        root[0] += _draw(rng, (5, 40))
+        root[0] += float(_draw(rng, (5, 40)))
     elif stance == "sit":
-        root[0] += _draw(rng, (-20, 30))
+        root[0] += float(_draw(rng, (-20, 30)))
     elif rng.random() < 0.25:
-        lean = _draw(rng, (10, 85))
+        lean = float(_draw(rng, (10, 85)))
         root[0] += lean
         pose[BONE["spine03"], 0] += 0.15 * lean
     return lean
 
 
-def _turn_arm(rng: np.random.Generator, style: str, pose: np.ndarray) -> None:
-    """The left arm."""
-    from scipy.spatial.transform import Rotation
-
-    raised, aside, inwards, elbow = (_draw(rng, b) for b in _ARMS[style][1:])
-    along = np.array([np.sin(raised) * np.cos(aside), -np.sin(raised) * np.sin(aside), -np.cos(raised)])
-    pose[BONE["clavicle.L"]] = clavicle_turn(along, "L")
-    clavicle = Rotation.from_rotvec(pose[BONE["clavicle.L"]])
-    # Hanging arms turn inwards, raised ones outwards: the middle of the range goes from +15 to -65 degrees.
-    twist = Rotation.from_rotvec((inwards + np.radians(15) - 0.44 * raised) * along)
-    at_rest = clavicle.apply(_ARM_REST)
+def _turn_arms(rng: np.random.Generator, styles: tuple[str, str]) -> dict[str, Float[np.ndarray, "2 3"]]:
+    """Two arms by bone, each as a left one."""
+    raised, aside, inwards, elbow = _draw(rng, [_ARMS[s][1:] for s in styles]).T
+    along = np.stack([np.sin(raised) * np.cos(aside), -np.sin(raised) * np.sin(aside), -np.cos(raised)], axis=-1)
+    shrug = clavicle_turn(along, "L")
+    clavicle = matrices(shrug)
+    at_rest = clavicle @ _ARM_REST
     axis = np.cross(at_rest, along)
-    swing = Rotation.from_rotvec(axis / np.linalg.norm(axis) * np.arccos(np.clip(at_rest @ along, -1, 1)))
-    pose[BONE["upperarm01.L"]] = (clavicle.inv() * twist * swing * clavicle).as_rotvec()
-    pose[BONE["lowerarm01.L"]] = elbow * _ELBOW_HINGE
-    pose[BONE["wrist.L"]] = [_draw(rng, (-35, 35)) for _ in range(3)]
+    sine = np.linalg.norm(axis, axis=-1, keepdims=True)
+    swing = axis / sine * np.arctan2(sine, (at_rest * along).sum(-1, keepdims=True))
+    # Hanging arms turn inwards, raised ones outwards: the middle of the range goes from +15 to -65 degrees.
+    twist = (inwards + np.radians(15) - 0.44 * raised)[:, None] * along
+    upper = clavicle.swapaxes(1, 2) @ matrices(twist) @ matrices(swing) @ clavicle
+    return {
+        "clavicle": shrug,
+        "upperarm01": vectors(upper),
+        "lowerarm01": elbow[:, None] * _ELBOW_HINGE,
+        "wrist": _draw(rng, [[(-35, 35)] * 3] * 2),
+    }
 
 
-def _turn_leg(rng: np.random.Generator, style: str, lean: float, pose: np.ndarray) -> None:
-    """The left leg."""
+def _turn_legs(rng: np.random.Generator, styles: tuple[str, str], lean: float) -> dict[str, Float[np.ndarray, "2 3"]]:
+    """Two legs by bone, each as a left one."""
     from scipy.spatial.transform import Rotation
 
-    flexion, abduction, outwards, knee, foot = (_draw(rng, b) for b in _LEGS[style])
-    flexion = min(flexion + lean, np.radians(_MAX_HIP_DEG))
+    flexion, abduction, outwards, knee, foot = _draw(rng, [_LEGS[s] for s in styles]).T
+    flexion = np.minimum(flexion + lean, np.radians(_MAX_HIP_DEG))
     # Legs rest abducted by 5 degrees.
-    hip = Rotation.from_euler("XYZ", [-flexion, np.radians(5) - abduction, outwards])
-    pose[BONE["upperleg01.L"]] = hip.as_rotvec()
-    pose[BONE["lowerleg01.L"], 0] = knee
-    pose[BONE["foot.L"]] = [foot, _draw(rng, (-8, 8)), _draw(rng, (-15, 15))]
+    hip = Rotation.from_euler("XYZ", np.stack([-flexion, np.radians(5) - abduction, outwards], axis=-1))
+    return {
+        "upperleg01": hip.as_rotvec(),
+        "lowerleg01": knee[:, None] * (1.0, 0.0, 0.0),
+        "foot": np.column_stack([foot, _draw(rng, [[(-8, 8), (-15, 15)]] * 2)]),
+    }
 
 
 def _elbow_axes() -> Float[np.ndarray, "3 3"]:
@@ -176,7 +185,7 @@ def _limit_arrays() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Per bone: the axes that limits are along (rows), lower and upper limits [bone 3 1], rad."""
     axes, low, high = np.tile(np.eye(3), (len(POSED_BONES), 1, 1)), [], []
     axes[BONE["lowerarm01.L"]] = _elbow_axes()
-    axes[BONE["lowerarm01.R"]] = _elbow_axes() * (1, -1, -1)
+    axes[BONE["lowerarm01.R"]] = _elbow_axes() * MIRRORED
     for bone in POSED_BONES:
         bounds = np.radians(np.array(LIMITS_DEG[bone.replace(".R", ".L")], dtype=float))
         if bone.endswith(".R") and not bone.startswith("lowerarm01"):  # the elbow's axes are mirrored already

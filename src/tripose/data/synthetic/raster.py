@@ -7,11 +7,11 @@ every pixel its colour: a procedural pattern, one distant light with a shadow ma
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import NamedTuple, no_type_check
 
 import numba as nb
 import numpy as np
-from jaxtyping import Float, Float32, Int32
+from jaxtyping import Float, Float32, Int32, Int64
 
 # Triangles with a corner nearer to the camera than this are left out.
 NEAREST_MM = 50.0
@@ -38,7 +38,7 @@ class Shadow(NamedTuple):
     depth_mm: Float32[np.ndarray, "side side"]
     axes: Float[np.ndarray, "3 3"]  # rows: across, across, along the light
     origin: Float[np.ndarray, " 2"]  # of the plane, mm
-    scale: float  # px per mm
+    scale: float | np.float32  # px per mm
 
 
 class Light(NamedTuple):
@@ -50,7 +50,15 @@ class Light(NamedTuple):
 
 
 @nb.njit(cache=True, nogil=True, fastmath=False)
-def rasterise(points_px, depth_mm, faces, height, width):
+def rasterise(
+    points_px: Float[np.ndarray, "vertex 2"],
+    depth_mm: Float[np.ndarray, " vertex"],
+    faces: Int32[np.ndarray, "face 3"],
+    height: int,
+    width: int,
+) -> tuple[
+    Float32[np.ndarray, "height width"], Int32[np.ndarray, "height width"], Float32[np.ndarray, "height width 2"]
+]:
     """The nearest triangle of every pixel.
 
     Args:
@@ -120,6 +128,7 @@ def cast_shadow(
 
 
 @nb.njit(cache=True, nogil=True, fastmath=True)
+@no_type_check
 def noise(x, y, z, seed):
     """Smooth random numbers in 0..1 in space, one a unit length."""
     x += np.float32((seed * 7) % 31)
@@ -140,6 +149,7 @@ def noise(x, y, z, seed):
 
 
 @nb.njit(cache=True, nogil=True, fastmath=True)
+@no_type_check
 def _pattern(kind, frequency, x, y, z, seed):
     """How much of the second colour there is, at a position in m."""
     if kind == STRIPES:
@@ -157,6 +167,7 @@ def _pattern(kind, frequency, x, y, z, seed):
 
 
 @nb.njit(cache=True, nogil=True, fastmath=True)
+@no_type_check
 def _lit(wx, wy, wz, depth, axes, origin, scale):
     """Which part of the light reaches a point: nine samples of the shadow map."""
     sx = (axes[0, 0] * wx + axes[0, 1] * wy + axes[0, 2] * wz - origin[0]) * scale
@@ -174,6 +185,7 @@ def _lit(wx, wy, wz, depth, axes, origin, scale):
 
 
 @nb.njit(cache=True, nogil=True, fastmath=True)
+@no_type_check
 def _room(cx, cy, cz, dx, dy, dz, half_x, half_y, height):
     """Where a ray from inside a room (floor at 0) meets it: distance factor, axis, side."""
     nearest, axis, side = np.float32(1e12), 0, 0
@@ -194,7 +206,21 @@ def _room(cx, cy, cz, dx, dy, dz, half_x, half_y, height):
 
 
 @nb.njit(cache=True, nogil=True, fastmath=True)
-def shade(surface, faces, normals, texture_m, face_material, materials, room_mm, walls, camera, light, shadow, seed):
+@no_type_check
+def shade(
+    surface: Surface,
+    faces: Int32[np.ndarray, "face 3"],
+    normals: Float32[np.ndarray, "vertex 3"],
+    texture_m: Float32[np.ndarray, "vertex 3"],
+    face_material: Int64[np.ndarray, " face"],
+    materials: Float32[np.ndarray, "material 9"],
+    room_mm: Float32[np.ndarray, " 3"],
+    walls: Float32[np.ndarray, "6 9"],
+    camera: tuple[Float32[np.ndarray, "3 3"], Float32[np.ndarray, "3 3"], Float32[np.ndarray, " 3"]],
+    light: Light,
+    shadow: Shadow,
+    seed: int,
+) -> Float32[np.ndarray, "height width 3"]:
     """The linear colours of a picture.
 
     Args:
@@ -293,7 +319,9 @@ def shade(surface, faces, normals, texture_m, face_material, materials, room_mm,
 
 
 @nb.njit(cache=True, nogil=True)
-def vertex_normals(vertices_mm, faces):
+def vertex_normals(
+    vertices_mm: Float[np.ndarray, "vertex 3"], faces: Int32[np.ndarray, "face 3"]
+) -> Float32[np.ndarray, "vertex 3"]:
     """Unit normals [vertex, 3] float32, weighted by the areas of the faces around."""
     normals = np.zeros(vertices_mm.shape, np.float64)
     for f in range(faces.shape[0]):

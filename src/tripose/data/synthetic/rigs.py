@@ -28,6 +28,7 @@ def random_rig(
     *,
     layout: Layout | None = None,
     distance_mm: tuple[float, float] = (2300.0, 5500.0),
+    size_px: tuple[int, int] | None = None,
     distorted: bool = False,
 ) -> Cameras:
     """Cameras that look at a person who stands at the world's origin (z up, floor at 0).
@@ -37,11 +38,13 @@ def random_rig(
         views: number of cameras.
         layout: see `Layout`; None: a random one.
         distance_mm: bounds of the horizontal distances.
+        size_px: width and height of the images; None: of a usual format.
         distorted: whether the lenses have (OpenCV) distortion.
     """
     layout = layout or random_layout(rng)
     # A rig is one make of camera, more often than not.
-    size, fill = SIZES_PX[rng.integers(len(SIZES_PX))], rng.uniform(0.45, 0.9)
+    usual, fill = SIZES_PX[rng.integers(len(SIZES_PX))], rng.uniform(0.45, 0.9)
+    size = size_px or usual
     distance = rng.uniform(*distance_mm)
     K, R, t, distortion = [], [], [], []
     for angle in _angles(rng, views, layout):
@@ -86,4 +89,5 @@ def looking_at(
     right /= np.linalg.norm(right)
     upright = np.stack([right, np.cross(forward, right), forward])
     cos, sin = np.cos(roll_rad), np.sin(roll_rad)
-    return np.array([[cos, sin, 0], [-sin, cos, 0], [0, 0, 1]]) @ upright
+    rolled: Float[np.ndarray, "3 3"] = np.array([[cos, sin, 0], [-sin, cos, 0], [0, 0, 1]]) @ upright
+    return rolled

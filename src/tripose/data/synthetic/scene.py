@@ -90,7 +90,8 @@ def box(
 ) -> Mesh:
     """A box: furniture, a pillar, a plank."""
     corners = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)]) * size_mm / 2
-    vertices, normals, faces = [], [], []
+    vertices: list[Float[np.ndarray, "4 3"]] = []
+    normals, faces = [], []
     for axis in range(3):
         for side in (-1, 1):
             start = 4 * len(vertices)
@@ -159,7 +160,8 @@ def picture(
     surface = Surface(
         *rasterise(points[:, :2] / np.where(depth > 0, depth, 1)[:, None], depth, scene.mesh.faces, rows, columns)
     )
-    view = tuple(a.astype(np.float32) for a in (np.linalg.inv(K), R, -R.T @ t))
+    inverse, turn, centre = (a.astype(np.float32) for a in (np.linalg.inv(K), R, -R.T @ t))
+    shadow = scene.shadow
     image = shade(
         surface,
         scene.mesh.faces,
@@ -169,12 +171,10 @@ def picture(
         scene.mesh.materials,
         scene.room_mm,
         scene.walls,
-        view,
+        (inverse, turn, centre),
         scene.light,
-        (
-            scene.shadow.depth_mm,
-            *(np.asarray(a, np.float32) for a in scene.shadow[1:3]),
-            np.float32(scene.shadow.scale),
+        Shadow(
+            shadow.depth_mm, shadow.axes.astype(np.float32), shadow.origin.astype(np.float32), np.float32(shadow.scale)
         ),
         scene.seed,
     )

@@ -22,17 +22,20 @@ def expose(
     """
     gain, gamma = rng.uniform(0.8, 1.6), rng.uniform(1.7, 2.6)
     curve = _STEPS ** np.float32(1 / gamma) * 255
-    image = curve[np.minimum(linear * np.float32(gain * 4095), 4095).astype(np.int32)]
+    image: Float32[np.ndarray, "height width 3"] = curve[
+        np.minimum(linear * np.float32(gain * 4095), 4095).astype(np.int32)
+    ]
     height, width = image.shape[:2]
     if rng.random() < 0.5:
-        image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.4, 1.3) * max(1.0, min(height, width) / 720))
+        image = np.asarray(cv2.GaussianBlur(image, (0, 0), rng.uniform(0.4, 1.3) * max(1.0, min(height, width) / 720)))
     elif rng.random() < 0.15:
-        image = cv2.filter2D(image, -1, _motion_kernel(rng))
+        image = np.asarray(cv2.filter2D(image, -1, _motion_kernel(rng)))
     level = rng.uniform(0, 6)
     row, column = rng.integers(0, 1024 - min(height, 1023)), rng.integers(0, 1024 - min(width, 1023))
     tile = np.resize(_TILE, (height, width, 3)) if max(height, width) > 1023 else _TILE[row:, column:][:height, :width]
     image += tile * np.float32(level)
-    return np.clip(image, 0, 255).astype(np.uint8)
+    exposed: UInt8[np.ndarray, "height width 3"] = np.clip(image, 0, 255).astype(np.uint8)
+    return exposed
 
 
 def compress(image: UInt8[np.ndarray, "height width 3"], rng: np.random.Generator) -> bytes:
@@ -48,4 +51,5 @@ def _motion_kernel(rng: np.random.Generator) -> Float32[np.ndarray, "side side"]
     reach = np.array([np.cos(angle), np.sin(angle)]) * middle
     start, end = (tuple(round(v) for v in middle + s * reach) for s in (-1, 1))
     cv2.line(kernel, start, end, 1.0)
-    return kernel / kernel.sum()
+    kernel /= kernel.sum()
+    return kernel
