@@ -11,7 +11,8 @@ from scene import observe, ring, walk_mm, write_recording
 from tripose.errors import TriposeError
 from tripose.formats.calibration import write_calibration_toml
 from tripose.recording import Recording
-from tripose.verbs.predict import predict, read_views
+from tripose.verbs.keypoints import read_views
+from tripose.verbs.predict import predict
 
 
 def rig_for(folder, views=2):

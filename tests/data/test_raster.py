@@ -9,7 +9,8 @@ pytest.importorskip("numba")
 from reference.raster import cast_ray
 from tripose.cameras import Cameras
 from tripose.data.synthetic.looks import random_light, random_walls
-from tripose.data.synthetic.raster import N_MATERIAL, rasterise, vertex_normals
+from tripose.data.synthetic.patterns import N_MATERIAL
+from tripose.data.synthetic.raster import rasterise, vertex_normals
 from tripose.data.synthetic.rigs import LAYOUTS, looking_at, random_rig
 from tripose.data.synthetic.scene import box, furnish, join, picture
 from tripose.data.synthetic.sensor import compress, expose

@@ -91,8 +91,8 @@ def test_killed_and_resumed_gives_the_same_keypoints(demo, sample, tmp_path):
 import os
 from pathlib import Path
 from tripose.recording import Recording
-from tripose.verbs import predict
-predict.PIECE_FRAMES = 20
+from tripose.verbs import predict, stages
+stages.PIECE_FRAMES = 20
 stop = lambda done, total: os._exit(9) if done == 50 else None
 predict.predict(Recording.open({str(sample)!r}), out=Path({str(tmp_path)!r}), progress=stop)
 """

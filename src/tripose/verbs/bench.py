@@ -35,6 +35,12 @@ _TESTS = Path(__file__).resolve().parents[3] / "tests"
 _POINTS, _TWIN_POINTS = 10_000, 200
 _SIDE_PX, _MAP, _VOXELS, _SIDE_MM = 384, 96, 64, 2500.0
 _CENTER_MM = torch.tensor([[0.0, 0.0, 1000.0]])
+_PUBLISHED: dict[str, Any] = {
+    "skeleton": "h36m17",
+    "backbone": "resnet152",
+    "legacy_alignment": True,
+    "channels": "bgr",
+}
 
 Row = dict[str, Any]
 
@@ -135,7 +141,9 @@ def _unproject(twins: ModuleType, scene: ModuleType) -> list[Row]:
 
 
 def _algebraic_frame(twins: ModuleType, scene: ModuleType) -> list[Row]:
-    model = build_model(Algebraic(skeleton="h36m17", layers=152, legacy_alignment=True, channels="bgr")).eval()
+    model = build_model(
+        Algebraic(skeleton="h36m17", backbone="resnet152", legacy_alignment=True, channels="bgr")
+    ).eval()
     images, cameras = _frame(scene)
     slow, theirs = _seconds(lambda: twins.algebraic_frame(model, images, cameras).keypoints_px, 2)
     fast_model = for_inference(model)
@@ -145,7 +153,9 @@ def _algebraic_frame(twins: ModuleType, scene: ModuleType) -> list[Row]:
 
 
 def _volumetric_frame(twins: ModuleType, scene: ModuleType) -> list[Row]:
-    model = build_model(Volumetric(skeleton="h36m17", layers=152, legacy_alignment=True, channels="bgr")).eval()
+    model = build_model(
+        Volumetric(skeleton="h36m17", backbone="resnet152", legacy_alignment=True, channels="bgr")
+    ).eval()
     images, cameras = _frame(scene)
     slow, theirs = _seconds(lambda: twins.volumetric_frame(model, images, cameras, _CENTER_MM).keypoints_mm, 2)
     fast_model = for_inference(model)

@@ -23,7 +23,7 @@ from tripose.pose import Pose2D
 from tripose.recording import Recording
 from tripose.skeleton import COCO17
 from tripose.track import Followed, detect_everybody, follow_images, follow_keypoints, open_detectors
-from tripose.verbs.predict import read_views
+from tripose.verbs.keypoints import read_views
 from tripose.video import count_frames
 
 MOMENTS = 8

@@ -7,7 +7,8 @@ from pathlib import Path
 from tripose.formats.export import export
 from tripose.pose import Pose3D
 from tripose.recording import Recording
-from tripose.verbs.predict import Progress, keypoints_of, predict
+from tripose.verbs.keypoints import Progress, keypoints_of
+from tripose.verbs.predict import predict
 from tripose.verbs.sample import sample_recording
 from tripose.verbs.view import view
 

@@ -25,6 +25,7 @@ from tripose.geometry.heatmaps import size_of
 from tripose.geometry.volume import Cuboid, integrate_volumes, place_cuboid
 from tripose.models.algebraic import AlgebraicTriangulation
 from tripose.models.config import Algebraic, Volumetric
+from tripose.models.evidence import EvidenceTriangulation
 from tripose.models.inference import for_inference
 from tripose.models.ransac import RansacTriangulation
 from tripose.models.views import crop_projections
@@ -118,8 +119,9 @@ def export_onnx(folder: Path | str, path: Path | str) -> dict[str, float]:
         For every output the largest difference to torch, on random images.
 
     Raises:
-        TriposeError: an ONNX library is not installed, there is no such model, it is a RANSAC model, the file cannot
-            be written, or it differs from torch by more than 0.05 mm or 0.001 px (see `_check`); then no file is left.
+        TriposeError: an ONNX library is not installed, there is no such model, it is of a kind that has no such graph,
+            the file cannot be written, or it differs from torch by more than 0.05 mm or 0.001 px (see `_check`); then
+            no file is left.
     """
     for library in ("onnx", "onnxscript", "onnxruntime"):
         try:
@@ -132,6 +134,11 @@ def export_onnx(folder: Path | str, path: Path | str) -> dict[str, float]:
         raise TriposeError(
             f"{folder} is a RANSAC model, of which only the 2D network could be exported; "
             "export an algebraic model, or call tripose.triangulate on keypoints"
+        )
+    if isinstance(model, EvidenceTriangulation) or getattr(model.config, "confidences", None) == "evidence":
+        raise TriposeError(
+            f"{folder} weighs views by how far all pairs of them agree, which is no graph for any number of views; "
+            "models with the published kinds of confidences can be exported"
         )
     graph = AlgebraicGraph(model) if isinstance(model, AlgebraicTriangulation) else VolumetricGraph(model)
     program = _trace(graph)

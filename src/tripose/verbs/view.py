@@ -42,7 +42,7 @@ def view(poses: Pose3D, recording: Recording | None, path: Path | str, *, pose2d
     if recording is None or not recording.videos:
         raise TriposeError(f"{path}: overlays are drawn into videos; name a recording that has some")
     from tripose.drawing.overlays import overlay
-    from tripose.verbs.predict import make_folder
+    from tripose.verbs.stages import make_folder
 
     make_folder(path)
     turned = [n for n, degrees in recording.rotate_deg.items() if degrees]

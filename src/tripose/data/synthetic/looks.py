@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float, Float32
 
-from tripose.data.synthetic.raster import CHECKS, CLOUDS, COLOUR, COLOUR2, FREQUENCY, GLOSS, N_MATERIAL, PATTERN, Light
+from tripose.data.synthetic.patterns import CHECKS, CLOUDS, COLOUR, COLOUR2, FREQUENCY, GLOSS, N_MATERIAL, PATTERN
+from tripose.data.synthetic.raster import Light
 
 # Rows of a person's materials, in the order of `bodies.PARTS`.
 _SKIN, _SHIRT, _TROUSERS, _LOWER_LEGS, _SHOES, _UPPER_SLEEVE, _LOWER_SLEEVE, _HAIR, _EYE = range(9)

@@ -1,4 +1,4 @@
-"""Motion to poses: recorded joint positions as rotations of Anny's bones, and the motion files that users bring."""
+"""Motion to poses: recorded joint positions as rotations of the bones of the body model."""
 
 from __future__ import annotations
 
@@ -20,13 +20,19 @@ MOTION_JOINTS = (
 # Below the first angle a limb is straight and its plane is noise; above the second the plane is trusted.
 _STRAIGHT_DEG, _BENT_DEG = 10.0, 25.0
 # Raising an arm lifts the collarbone too, about 30 degrees at the top (Inman et al. 1944); reaching pulls it forwards.
-# Anny's skin looks best with two thirds of that.
+# Two thirds of that here, because the joint of the shoulder itself turns too.
 _LIFT, _LIFT_FROM_DEG, _REACH_DEG = 0.16, 50.0, 12.0
+# What has a direction: limbs, hips and shoulders.
+_APART = [("left_hip", "right_hip"), ("left_shoulder", "right_shoulder")] + [
+    (f"{side}_{a}", f"{side}_{b}")
+    for side in ("left", "right")
+    for a, b in (("hip", "knee"), ("knee", "ankle"), ("shoulder", "elbow"), ("elbow", "wrist"))
+]
 _SPINE = ("spine05", "spine03", "spine01")
 _LEFT = np.array([1.0, 0.0, 0.0])
 
 
-def retarget(joints_mm: Mapping[str, Float[np.ndarray, "frame 3"]]) -> Float[np.ndarray, "frame bone 3"]:
+def retarget(joints_mm: Mapping[str, Float[np.ndarray, "frame 3"]]) -> Float[np.ndarray, "kept bone 3"]:
     """Poses whose limbs point where the recorded ones do.
 
     Limbs are aligned by direction, so the size of the person does not matter; a bent elbow or knee fixes the twist of
@@ -36,7 +42,8 @@ def retarget(joints_mm: Mapping[str, Float[np.ndarray, "frame 3"]]) -> Float[np.
         joints_mm: joint name (`MOTION_JOINTS`; others are ignored) -> positions, any frame with z up, any unit.
 
     Returns:
-        Rotation vectors (rad) of `POSED_BONES`; frames in which a needed joint is not finite are left out.
+        Rotation vectors (rad) of `POSED_BONES`; frames in which a joint is not finite, or a limb has no length
+        (some files write zeros for what is missing), are left out.
 
     Raises:
         TriposeError: a needed joint is missing.
@@ -48,8 +55,11 @@ def retarget(joints_mm: Mapping[str, Float[np.ndarray, "frame 3"]]) -> Float[np.
         )
     known = {j: np.asarray(joints_mm[j], dtype=float) for j in MOTION_JOINTS if j in joints_mm}
     finite = np.all([np.isfinite(x).all(-1) for x in known.values()], axis=0)
-    at = {j: x[finite] for j, x in known.items()}
-    pose = np.zeros((int(finite.sum()), len(POSED_BONES), 3))
+    apart = np.all([(known[a] != known[b]).any(-1) for a, b in _APART], axis=0)
+    at = {j: x[finite & apart] for j, x in known.items()}
+    pose = np.zeros((int((finite & apart).sum()), len(POSED_BONES), 3))
+    if not len(pose):
+        return pose
     pelvis, chest = _turn_trunk(at, pose)
     _turn_head(at, chest, pose)
     for side, letter in (("left", "L"), ("right", "R")):
@@ -172,9 +182,10 @@ def _swing(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _frame(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """[*any 3 3] orthonormal columns: along `first`, then towards `second`."""
+    """[*any 3 3] orthonormal columns: along `first`, then towards `second` (if they are parallel, anyhow)."""
     x = _unit(first)
-    z = _unit(np.cross(x, second))
+    z, any_z = np.cross(x, second), np.cross(x, np.eye(3)[np.abs(x).argmin(-1)])
+    z = _unit(np.where(np.linalg.norm(z, axis=-1, keepdims=True) > 1e-9, z, any_z))
     return np.stack([x, np.cross(z, x), z], axis=-1)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 # Bone -> parent and where its joint rests (mm from the root): Anny 0.6.2, all shape parameters 0.5 and the age 0.67,
-# rounded. Sides are written once, for the left. Anny stands with open arms and elbows bent by 39 degrees.
+# rounded. Sides are written once, for the left. Anny stands with open arms and elbows bent by 42 degrees.
 _MIDDLE = {
     "root": ("", (0, 0, 0)),
     "spine05": ("root", (0, 0, 0)),
@@ -92,11 +92,6 @@ def joint_positions(pose: Float[np.ndarray, "*any bone 3"]) -> Float[np.ndarray,
 def mirror_pose(pose: Float[np.ndarray, "*any bone 3"]) -> Float[np.ndarray, "*any bone 3"]:
     """The pose of the mirror image: left and right change places."""
     return np.asarray(pose[..., _OTHER_SIDE, :] * MIRRORED)
-
-
-def by_bone(pose: Float[np.ndarray, "bone 3"]) -> dict[str, Float[np.ndarray, " 3"]]:
-    """The rotation vectors of a pose by the names of Anny's bones."""
-    return dict(zip(POSED_BONES, pose, strict=True))
 
 
 def without_heading(rotations: Float[np.ndarray, "*any 3 3"]) -> Float[np.ndarray, "*any 3 3"]:

@@ -35,12 +35,11 @@ def read_bvh(path: Path) -> dict[str, Float[np.ndarray, "frame 3"]]:
         if next(words) != "HIERARCHY":
             raise ValueError("it does not begin with HIERARCHY")
         joints = _read_joints(words)
-        frames = _read_frames(words, sum(len(j.channels) for j in joints))
+        position = _positions(joints, _read_frames(words, sum(len(j.channels) for j in joints)))
     except StopIteration:
         raise TriposeError(f"{path} cannot be read as BVH: it ends too early, perhaps a copy was cut off") from None
     except (OSError, ValueError) as error:
         raise TriposeError(f"{path} cannot be read as BVH, it is damaged or another format: {error}") from None
-    position = _positions(joints, frames)
     if _up_axis(joints) == "y":
         position = np.stack([position[..., 0], -position[..., 2], position[..., 1]], axis=-1)
     return {joint.name: position[:, i] for i, joint in enumerate(joints)}
@@ -70,6 +69,8 @@ def _read_joints(words) -> list[_Joint]:  # type: ignore[no-untyped-def]
         name = next(words).rpartition(":")[2]
         parent = open_joints[-1] if open_joints else -1
         if word == "End":
+            if not open_joints:
+                raise ValueError("it has an end site that belongs to no joint")
             name = f"{joints[parent].name} end"
         _expect(words, "{")
         _expect(words, "OFFSET")

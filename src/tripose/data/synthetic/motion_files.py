@@ -27,7 +27,7 @@ _BVH_SIDE_NAMES = {
 _BVH_NAMES = {"neck": ("neck", "neck1", "neck01"), "head_top": ("head end", "headend", "headtop", "headtopend", "head")}
 
 
-def read_motions(folder: Path | str) -> list[Float[np.ndarray, "frame bone 3"]]:
+def read_motions(folder: Path | str) -> list[Float[np.ndarray, "_ bone 3"]]:
     """Read every motion file of a folder, in order of their names, as poses (see `retarget`).
 
     ``.npz``: the array ``joints`` holds joint names (``left_hip``, ...; see `MOTION_JOINTS`), every other array is a
@@ -47,7 +47,7 @@ def read_motions(folder: Path | str) -> list[Float[np.ndarray, "frame bone 3"]]:
     return motions
 
 
-def _read(clip: dict[str, np.ndarray], file: Path) -> Float[np.ndarray, "frame bone 3"]:
+def _read(clip: dict[str, np.ndarray], file: Path) -> Float[np.ndarray, "kept bone 3"]:
     try:
         return retarget(clip)
     except TriposeError as error:

@@ -102,7 +102,8 @@ def render(people: People, index: int) -> Rendered:
     things = [meshes]
     if crowded:
         things += _in_the_way(model, accidents, rig, meshes, truth["halpe26"], people)
-    scene = furnish(join(things), room, walls, light, pattern)
+    decoration = _along_the_walls(np.random.default_rng([people.seed, index, 2]), rig, room)
+    scene = furnish(join(things), room, walls, light, pattern, decoration)
     cut = people.difficulty == "truncated" or (people.difficulty == "mixed" and accidents.random() < 0.15)
     jpeg, crops, seen = [], [], []
     for view in range(views):
@@ -138,6 +139,22 @@ def _room_around(rig: Cameras, rng: np.random.Generator) -> Float[np.ndarray, " 
             max(reach[2], 2400) + rng.uniform(0, 1500),
         ]
     )
+
+
+def _along_the_walls(rng: np.random.Generator, rig: Cameras, room_mm: Float[np.ndarray, " 3"]) -> list[Mesh]:
+    """Cupboards, doors, pictures: behind every camera, so never in the way."""
+    reach = rig.centers_mm.abs().amax(0).numpy() + 50.0
+    things = []
+    for _ in range(int(rng.integers(0, 10))):
+        axis, side = int(rng.integers(2)), rng.choice([-1, 1])
+        size = rng.uniform((200, 20, 300), (1500, min(500, room_mm[axis] - reach[axis]), 2200))
+        where = np.zeros(3)
+        where[axis] = side * (room_mm[axis] - size[1] / 2)
+        where[1 - axis] = rng.uniform(-1, 1) * room_mm[1 - axis]
+        where[2] = size[2] / 2 if rng.random() < 0.6 else rng.uniform(300, room_mm[2])
+        turn = np.eye(3) if axis == 1 else np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
+        things.append(box(where, size, turn, random_material(rng, (5, 40))))
+    return things
 
 
 def _in_the_way(

@@ -15,7 +15,7 @@ from tripose.data.synthetic.prior_limits import keep_limits
 _WIDTH, _RANK = 0.25, 16
 
 
-def fit_prior(motions: Sequence[Float[np.ndarray, "frame bone 3"]], kernels: int = 700) -> PosePrior:
+def fit_prior(motions: Sequence[Float[np.ndarray, "_ bone 3"]], kernels: int = 700) -> PosePrior:
     """A prior of recorded motion, see `retarget` and `read_motions`.
 
     Clips repeat themselves, so kernels stand where poses are farthest apart (Gonzalez 1985, on joint positions): a walk

@@ -6,17 +6,17 @@ for the left side; the right side is the mirror image of another draw.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from numpy.typing import ArrayLike
 
 from tripose.data.synthetic.motion import clavicle_turn
 from tripose.data.synthetic.motion_body import BONE, MIRRORED, POSED_BONES, REST_MM, matrices, vectors
 
 # What no pose goes beyond, rotation vectors by component (x, y, z) for middle and left; an elbow's first component is
-# about its hinge, from the 39 degrees that it is bent at rest. Wide: recorded people go there too.
+# about its hinge, from the 42 degrees that it is bent at rest. Wide: recorded people go there too.
 _SPINE = ((-18, 30), (-16, 16), (-22, 22))
 _NECK = ((-25, 28), (-18, 18), (-42, 42))
 LIMITS_DEG = {
@@ -102,7 +102,7 @@ def _choose(rng: np.random.Generator, styles: Mapping[str, tuple[float, *tuple[o
     return name
 
 
-def _draw(rng: np.random.Generator, bounds_deg: ArrayLike) -> np.ndarray:
+def _draw(rng: np.random.Generator, bounds_deg: Sequence[Any] | np.ndarray) -> np.ndarray:
     """Angles (rad) between bounds, which are the last axis."""
     bounds = np.asarray(bounds_deg) * (np.pi / 180)
     low, high = bounds[..., 0], bounds[..., 1]

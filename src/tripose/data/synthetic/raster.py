@@ -13,15 +13,12 @@ import numba as nb
 import numpy as np
 from jaxtyping import Float, Float32, Int32, Int64
 
+from tripose.data.synthetic.patterns import COLOUR, COLOUR2, FREQUENCY, GLOSS, PATTERN, noise, pattern
+
 # Triangles with a corner nearer to the camera than this are left out.
 NEAREST_MM = 50.0
 # How far behind what the light sees a point may lie and still be lit.
 _SHADOW_BIAS_MM = 30.0
-_NOISE = np.random.default_rng(12345).random((32, 32, 32)).astype(np.float32)
-
-# Columns of a row of materials: two colours, the pattern that mixes them, its frequency (1/m), gloss.
-COLOUR, COLOUR2, PATTERN, FREQUENCY, GLOSS, N_MATERIAL = 0, 3, 6, 7, 8, 9
-PLAIN, STRIPES, BARS, CHECKS, CLOUDS = range(5)
 
 
 class Surface(NamedTuple):
@@ -125,45 +122,6 @@ def cast_shadow(
     distance = 1e6 - seen[:, 2].min()
     depth, _, _ = rasterise((seen[:, :2] - origin) * scale, seen[:, 2] + distance, faces, side_px, side_px)
     return Shadow((depth - distance).astype(np.float32), axes, origin, scale)
-
-
-@nb.njit(cache=True, nogil=True, fastmath=True)
-@no_type_check
-def noise(x, y, z, seed):
-    """Smooth random numbers in 0..1 in space, one a unit length."""
-    x += np.float32((seed * 7) % 31)
-    y += np.float32((seed * 13) % 29)
-    z += np.float32((seed * 5) % 23)
-    fx, fy, fz = math.floor(x), math.floor(y), math.floor(z)
-    x, y, z = x - fx, y - fy, z - fz
-    x, y, z = x * x * (3 - 2 * x), y * y * (3 - 2 * y), z * z * (3 - 2 * z)
-    i, j, k = int(fx) & 31, int(fy) & 31, int(fz) & 31
-    i1, j1, k1 = (i + 1) & 31, (j + 1) & 31, (k + 1) & 31
-    a = _NOISE[i, j, k] + (_NOISE[i, j, k1] - _NOISE[i, j, k]) * z
-    b = _NOISE[i, j1, k] + (_NOISE[i, j1, k1] - _NOISE[i, j1, k]) * z
-    c = _NOISE[i1, j, k] + (_NOISE[i1, j, k1] - _NOISE[i1, j, k]) * z
-    d = _NOISE[i1, j1, k] + (_NOISE[i1, j1, k1] - _NOISE[i1, j1, k]) * z
-    a += (b - a) * y
-    c += (d - c) * y
-    return a + (c - a) * x
-
-
-@nb.njit(cache=True, nogil=True, fastmath=True)
-@no_type_check
-def _pattern(kind, frequency, x, y, z, seed):
-    """How much of the second colour there is, at a position in m."""
-    if kind == STRIPES:
-        return np.float32(math.sin(frequency * z) > 0)
-    if kind == BARS:
-        return np.float32(math.sin(frequency * x) > 0)
-    if kind == CHECKS:
-        return np.float32(math.sin(frequency * x) * math.sin(frequency * z) > 0)
-    if kind == CLOUDS:
-        coarse, fine = frequency * np.float32(0.4), frequency
-        return noise(x * coarse, y * coarse, z * coarse, seed) * np.float32(0.7) + noise(
-            x * fine, y * fine, z * fine, seed + 7
-        ) * np.float32(0.3)
-    return np.float32(0.0)
 
 
 @nb.njit(cache=True, nogil=True, fastmath=True)
@@ -272,7 +230,7 @@ def shade(
                 material = materials[face_material[f]]
                 grain = np.float32(1.0) + np.float32(0.25) * (noise(tx * 9, ty * 9, tz * 9, seed + 3) - np.float32(0.5))
                 grain += np.float32(0.12) * (noise(tx * 45, ty * 45, tz * 45, seed + 5) - np.float32(0.5))
-                share = _pattern(int(material[PATTERN]), material[FREQUENCY], tx, ty, tz, seed)
+                share = pattern(int(material[PATTERN]), material[FREQUENCY], tx, ty, tz, seed)
                 wx, wy, wz = centre[0] + dx * d, centre[1] + dy * d, centre[2] + dz * d
             else:
                 d, axis, side = _room(centre[0], centre[1], centre[2], dx, dy, dz, room_mm[0], room_mm[1], room_mm[2])
@@ -291,7 +249,7 @@ def shade(
                 grain = np.float32(1.0) + np.float32(0.35) * (
                     noise(wx * m * 3, wy * m * 3, wz * m * 3, seed + 9) - np.float32(0.5)
                 )
-                share = _pattern(
+                share = pattern(
                     int(material[PATTERN]),
                     material[FREQUENCY],
                     across,

@@ -11,16 +11,8 @@ from jaxtyping import Float, Float32, Int32, Int64
 
 from tripose.cameras import Cameras
 from tripose.data.synthetic.bodies import Body, BodyModel
-from tripose.data.synthetic.raster import (
-    N_MATERIAL,
-    Light,
-    Shadow,
-    Surface,
-    cast_shadow,
-    rasterise,
-    shade,
-    vertex_normals,
-)
+from tripose.data.synthetic.patterns import N_MATERIAL
+from tripose.data.synthetic.raster import Light, Shadow, Surface, cast_shadow, rasterise, shade, vertex_normals
 
 
 @dataclass(frozen=True)
@@ -124,11 +116,16 @@ def join(meshes: Sequence[Mesh]) -> Mesh:
 
 
 def furnish(
-    mesh: Mesh, room_mm: Float[np.ndarray, " 3"], walls: Float32[np.ndarray, "6 material"], light: Light, seed: int
+    mesh: Mesh,
+    room_mm: Float[np.ndarray, " 3"],
+    walls: Float32[np.ndarray, "6 material"],
+    light: Light,
+    seed: int,
+    decoration: Sequence[Mesh] = (),
 ) -> Scene:
-    """A scene, its shadow cast."""
+    """A scene, its shadow cast; decoration casts none."""
     return Scene(
-        mesh,
+        join([mesh, *decoration]),
         room_mm.astype(np.float32),
         walls,
         light,

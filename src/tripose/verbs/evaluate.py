@@ -1,0 +1,107 @@
+"""How well do methods do on a data set? Predictions, tables and plots in a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import torch
+
+from tripose.data.batch import Samples
+from tripose.drawing.plots import check_plots
+from tripose.errors import TriposeError
+from tripose.evaluation.choices import Choice
+from tripose.evaluation.methods import Method, baselines, learned
+from tripose.evaluation.predictions import Predictions, merge
+from tripose.evaluation.report import write_report
+from tripose.evaluation.run import evaluate as run
+from tripose.evaluation.tables import Tables
+from tripose.geometry.triangulate import METHODS
+from tripose.geometry.triangulate import Method as Baseline
+from tripose.models.inference import for_inference
+from tripose.models.weights import load_model
+
+
+def evaluate(
+    models: Mapping[str, Path | str],
+    samples: Samples,
+    out: Path,
+    *,
+    classical: Sequence[Baseline] = METHODS,
+    views: Sequence[Choice] = ("all",),
+    dtype: torch.dtype | None = None,
+    about: Mapping[str, str] | None = None,
+    progress: Callable[[int, int | None], None] = lambda done, total: None,
+) -> Tables:
+    """Evaluate models, and classical triangulation of what the first model's 2D network sees.
+
+    Args:
+        models: name in the tables -> folder, or name of a model that ships.
+        samples: the data set.
+        out: folder for predictions.npz, metrics.json, report.md and plots.
+        classical: which classical methods.
+        views: which cameras of each sample are used.
+        dtype: of the networks, see `tripose.models.inference.for_inference`.
+        about: what the data is, in words.
+        progress: called with the number of rows that are done, and of all.
+
+    Raises:
+        TriposeError: no model, a model that does not fit the data, nothing to evaluate, or `out` cannot be written.
+    """
+    check_plots()
+    _check_folder(out)
+    methods = methods_for(models, classical, dtype)
+    predictions = run(samples, methods, views, progress=progress)
+    return write_report(predictions, out, {**(about or {}), **{f"model {n}": str(p) for n, p in models.items()}})
+
+
+def parse_models(texts: Sequence[str]) -> dict[str, str]:
+    """Models as they are typed, ``NAME=PLACE`` or the place alone, whose last part is then the name.
+
+    Raises:
+        TriposeError: two models with the same name.
+    """
+    models = dict[str, str]()
+    for text in texts:
+        name, separator, place = text.rpartition("=")
+        name = name if separator else Path(place).resolve().name
+        if name in models:
+            raise TriposeError(f"two models are called {name!r}; give them names: first={models[name]} second={place}")
+        models[name] = place
+    return models
+
+
+def methods_for(
+    models: Mapping[str, Path | str], classical: Sequence[Baseline] = METHODS, dtype: torch.dtype | None = None
+) -> list[Method]:
+    """The classical methods on the first model's 2D network, then the models; arguments as in `evaluate`.
+
+    Raises:
+        TriposeError: no model, or one that cannot be loaded.
+    """
+    if not models:
+        raise TriposeError("no model is given; the classical methods, too, need one for its 2D network")
+    loaded = {name: for_inference(load_model(place), dtype) for name, place in models.items()}
+    first = next(iter(loaded.values()))
+    return [*baselines(classical, first), *(learned(n, m) for n, m in loaded.items())]
+
+
+def evaluate_again(files: Sequence[Path], out: Path, *, about: Mapping[str, str] | None = None) -> Tables:
+    """Make the report of predictions that `evaluate` kept, without any network.
+
+    Args:
+        files: predictions.npz of one or several runs; what is in several of them is counted once.
+        out: as in `evaluate`.
+        about: what the data is, in words.
+
+    Raises:
+        TriposeError: a file that is missing or holds something else, or files that contradict each other.
+    """
+    check_plots()
+    _check_folder(out)
+    return write_report(merge(*(Predictions.load(f) for f in files)), out, about or {})
+
+
+def _check_folder(out: Path) -> None:
+    if out.exists() and not out.is_dir():
+        raise TriposeError(f"{out} is a file; an evaluation is a folder")
