@@ -20,6 +20,15 @@ from tripose.errors import TriposeError
 from tripose.lens import LENS_COEFFICIENTS, Lens, distort, to_normalised, to_pixels, undistort
 
 Up = Literal["x", "y", "z", "-x", "-y", "-z"]
+TO_Z_UP: dict[Up, tuple[tuple[int, int, int], ...]] = {
+    "z": ((1, 0, 0), (0, 1, 0), (0, 0, 1)),
+    "-z": ((1, 0, 0), (0, -1, 0), (0, 0, -1)),
+    "y": ((1, 0, 0), (0, 0, -1), (0, 1, 0)),
+    "-y": ((1, 0, 0), (0, 0, 1), (0, -1, 0)),
+    "x": ((0, 1, 0), (0, 0, 1), (1, 0, 0)),
+    "-x": ((0, 1, 0), (0, 0, -1), (-1, 0, 0)),
+}
+"""Per up-axis the rows of the rotation that brings it to z."""
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tripose.cameras import TO_Z_UP
 from tripose.drawing import report
-from tripose.drawing.page_data import _TO_Z_UP, payload, thin
+from tripose.drawing.page_data import payload, thin
 from tripose.errors import TriposeError
 from tripose.pose import Pose3D
 from tripose.skeleton import COCO17, custom
@@ -113,7 +114,7 @@ def test_a_missing_folder_is_named(tmp_path):
 
 
 def test_turning_the_world_up_mirrors_nothing():
-    for up, turn in _TO_Z_UP.items():
+    for up, turn in TO_Z_UP.items():
         assert np.linalg.det(turn) == pytest.approx(1)
         axis = np.eye(3)["xyz".index(up[-1])] * (-1 if up.startswith("-") else 1)
         np.testing.assert_allclose(np.array(turn) @ axis, [0, 0, 1])

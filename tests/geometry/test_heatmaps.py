@@ -7,10 +7,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from golden import golden, load
+from reference.evidence import window_mean as window_mean_of_cells
 from reference.learned import expected_index
 from reference.learned import soft_argmax as soft_argmax_published
 from reference.volumes import integrate_volumes as integrate_published
-from tripose.geometry.heatmaps import cell_grid, cell_weights, integrate, soft_argmax, to_pixels
+from tripose.geometry.heatmaps import (
+    cell_grid,
+    cell_weights,
+    integrate,
+    soft_argmax,
+    spread,
+    to_cells,
+    to_pixels,
+    window_mean,
+)
 
 seeds = st.integers(0, 2**32 - 1)
 sides = st.integers(1, 9)
@@ -42,6 +52,55 @@ def test_integration_of_a_volume_equals_a_loop_over_voxels(seed, i, j, k, relu, 
     volume[0, 0, 0] = 1.0  # so that rectified weights are not all zero
     expected = expected_index(volume, relu, normalised=normalise or not relu)
     torch.testing.assert_close(integrate(volume, 3, relu=relu, normalise=normalise), expected, rtol=1e-12, atol=1e-12)
+
+
+@settings(max_examples=25, deadline=None)
+@given(seeds, sides, sides, st.floats(0.7, 20.0), st.booleans())
+def test_a_windowed_mean_equals_a_loop_over_cells(seed, rows, columns, sigma, relu):
+    weights = cell_weights(logits(seed, 3, rows, columns), 2, relu=relu)
+    weights[0, 0, 0] = 1.0
+    middle = logits(seed + 1, 3, 2)
+    mean, mass = window_mean(weights, middle, sigma)
+    for i in range(3):
+        expected, held = window_mean_of_cells(weights[i], middle[i], sigma)
+        torch.testing.assert_close(mass[i], held, rtol=1e-10, atol=1e-14)
+        if held > 1e-9:
+            torch.testing.assert_close(mean[i], expected, rtol=1e-8, atol=1e-8)
+
+
+def test_a_window_forgets_a_second_peak():
+    index = torch.arange(64.0)
+    squared = [(index - x) ** 2 / 4.5 + (index[:, None] - y) ** 2 / 4.5 for x, y in ((20.3, 30.6), (48.0, 30.0))]
+    maps = torch.logaddexp(-squared[0], -squared[1] - 1.5)
+    plain, windowed = soft_argmax(maps), soft_argmax(maps, window_cells=6.0)
+    truth = torch.tensor([20.3, 30.6]).double()
+    assert (plain - truth).norm() > 4.0
+    assert (windowed - truth).norm() < 0.6
+    maps.requires_grad_()
+    assert torch.autograd.grad(soft_argmax(maps, window_cells=6.0).sum(), maps)[0].isfinite().all()
+
+
+@pytest.mark.parametrize("where", [0.0, 1e3, -1e6])
+def test_an_empty_window_stays_where_it_is(where):
+    weights = torch.zeros(2, 8, 8).float()
+    weights[0, 3, 3] = 1.0
+    weights.requires_grad_()
+    middle = torch.full((2, 2), where, dtype=torch.float64)
+    mean, mass = window_mean(weights, middle, 1.0)
+    assert torch.equal(mean[1], middle[1])
+    assert mass[1] == 0
+    (gradient,) = torch.autograd.grad(mean.sum() + mass.sum(), weights)
+    assert gradient.isfinite().all()
+
+
+@settings(max_examples=25, deadline=None)
+@given(seeds, sides, sides, sides)
+def test_the_spread_is_a_standard_deviation(seed, i, j, k):
+    weights = cell_weights(logits(seed, i, j, k), 3, relu=False)
+    index = torch.cartesian_prod(*[torch.arange(n, dtype=torch.float64) for n in (i, j, k)]).reshape(-1, 3)
+    mean = (weights.reshape(-1, 1) * index).sum(0)
+    variance = (weights.reshape(-1, 1) * (index - mean).square()).sum()
+    assert float(spread(weights, 3)) == pytest.approx(float(variance.sqrt()), abs=1e-7)
 
 
 @pytest.mark.parametrize("relu", [False, True])
@@ -119,6 +178,12 @@ def test_the_centre_of_a_cell_is_the_centre_of_the_pixels_it_covers(columns, row
         np.testing.assert_allclose(right, [covered_x.mean(), covered_y.mean()], atol=1e-12)
         published = to_pixels(cell, size, cells, legacy_alignment=True)
         np.testing.assert_allclose(published, [covered_x[0], covered_y[0]], atol=1e-12)
+
+
+def test_cells_are_the_inverse_of_pixels():
+    cells = logits(7, 5, 2)
+    there = to_pixels(cells, (640, 360), (96, 72), legacy_alignment=False)
+    torch.testing.assert_close(to_cells(there, (640, 360), (96, 72)), cells, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("legacy", [False, True])

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
-from tripose.cameras import Cameras, Up
+from tripose.cameras import TO_Z_UP, Cameras, Up
 from tripose.diagnosis import LIMBS, bone_label, side_of_bone
 from tripose.lens import to_normalised
 from tripose.pose import Pose3D, bone_lengths_mm
@@ -22,21 +22,11 @@ _FRUSTUM_MM = 250.0
 _UNCERTAIN_MM = 50.0
 _SIDES = ("middle", "left", "right")
 
-# Proper rotations that turn the world's up axis into +z; a reflection would swap left and right.
-_TO_Z_UP: dict[Up, list[list[int]]] = {
-    "x": [[0, 1, 0], [0, 0, 1], [1, 0, 0]],
-    "y": [[1, 0, 0], [0, 0, -1], [0, 1, 0]],
-    "z": [[1, 0, 0], [0, 1, 0], [0, 0, 1]],
-    "-x": [[0, 0, 1], [0, 1, 0], [-1, 0, 0]],
-    "-y": [[1, 0, 0], [0, 0, 1], [0, -1, 0]],
-    "-z": [[1, 0, 0], [0, -1, 0], [0, 0, -1]],
-}
-
 
 def payload(poses: Pose3D, cameras: Cameras | None) -> dict[str, Any]:
     """Everything that the page's script needs, ready for JSON (None where a value is missing)."""
     up = up_axis(poses, cameras)
-    turn = np.array(_TO_Z_UP[up or "z"], dtype=float)
+    turn = np.array(TO_Z_UP[up or "z"], dtype=float)
     turned = poses.position_mm @ turn.T
     time, person, joint, _ = turned.shape
     step = max(1, -(-time * person * joint * 3 // _MAX_COORDINATES))

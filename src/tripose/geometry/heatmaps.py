@@ -10,32 +10,38 @@ from jaxtyping import Float
 from torch import Tensor
 
 
-def soft_argmax(logits: Float[Tensor, "*batch rows columns"], *, relu: bool = False) -> Float[Tensor, "*batch 2"]:
+def soft_argmax(
+    logits: Float[Tensor, "*batch rows columns"], *, relu: bool = False, window_cells: float | None = None
+) -> Float[Tensor, "*batch 2"]:
     """Expected cell (x, y) of each map, float64; the centre of the top-left cell is (0, 0).
 
     Args:
         logits: one map per keypoint.
         relu: weigh cells by ``max(logit, 0)`` instead of their softmax; NaN (with zero gradients) where no cell is
             positive.
+        window_cells: see `expected_cells`.
     """
-    return integrate(logits, 2, relu=relu, normalise=True)
+    return expected_cells(cell_weights(logits, 2, relu=relu), window_cells)
 
 
-def windowed_soft_argmax(
-    logits: Float[Tensor, "*batch rows columns"], sigma_cells: float, *, relu: bool = False
+def expected_cells(
+    weights: Float[Tensor, "*batch rows columns"], window_cells: float | None = None
 ) -> Float[Tensor, "*batch 2"]:
-    """The soft-argmax of what a Gaussian window around the soft-argmax leaves of each map, float64.
-
-    A second peak far away, which pulls a plain soft-argmax into the empty space between, hardly counts.
+    """Mean cell (x, y) of each map, float64; NaN (with zero gradients) where there is no weight.
 
     Args:
-        logits: one map per keypoint.
-        sigma_cells: standard deviation of the window.
-        relu: as in `soft_argmax`.
+        weights: of the cells, not negative.
+        window_cells: standard deviation of a Gaussian window around the mean, in which the mean is taken again; a
+            second peak far away, which pulls a plain mean into the empty space between, then hardly counts. None: no
+            window.
     """
-    middle = soft_argmax(logits, relu=relu)
-    mean, _ = window_mean(cell_weights(logits, 2, relu=relu), middle.nan_to_num(), sigma_cells)
-    return torch.where(middle.isnan(), torch.nan, mean)
+    marginals = _marginals(weights, 2)
+    mass = marginals[0].sum(-1)[..., None]
+    some = mass > 0
+    mean = _mean(marginals) / torch.where(some, mass, 1.0)
+    if window_cells is not None:
+        mean, _ = window_mean(weights, mean, window_cells)
+    return torch.where(some, mean, torch.nan)
 
 
 def window_mean(
@@ -153,3 +159,11 @@ def to_pixels(
     """Map positions in cells to positions in image pixels; arguments as in `cell_grid`."""
     scale, offset = cell_grid(image_size_px, map_size, legacy_alignment=legacy_alignment)
     return cells * cells.new_tensor(scale) + cells.new_tensor(offset)
+
+
+def to_cells(
+    points_px: Float[Tensor, "*batch 2"], image_size_px: tuple[int, int], map_size: tuple[int, int]
+) -> Float[Tensor, "*batch 2"]:
+    """The inverse of `to_pixels` (without `legacy_alignment`)."""
+    scale, offset = cell_grid(image_size_px, map_size, legacy_alignment=False)
+    return (points_px - points_px.new_tensor(offset)) / points_px.new_tensor(scale)

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from tripose.cameras import Up
+from tripose.cameras import TO_Z_UP, Up
 from tripose.geometry.heatmaps import cell_grid, cell_weights, integrate, size_of
 
 Aggregation = Literal["sum", "max", "softmax", "conf", "conf_norm"]
@@ -27,15 +27,6 @@ CHUNK = 16_384
 _HIDDEN = 1e30
 # A voxel nearer to a camera plane than this is not seen by that camera.
 NEAREST_MM = 1.0
-# Per up-axis the rows of the rotation that brings it to z.
-_TO_Z_UP: dict[Up, tuple[tuple[int, int, int], ...]] = {
-    "z": ((1, 0, 0), (0, 1, 0), (0, 0, 1)),
-    "-z": ((1, 0, 0), (0, -1, 0), (0, 0, -1)),
-    "y": ((1, 0, 0), (0, 0, -1), (0, 1, 0)),
-    "-y": ((1, 0, 0), (0, 0, 1), (0, -1, 0)),
-    "x": ((0, 1, 0), (0, 0, 1), (1, 0, 0)),
-    "-x": ((0, 1, 0), (0, 0, -1), (-1, 0, 0)),
-}
 
 
 @dataclass(frozen=True)
@@ -93,8 +84,8 @@ def place_cuboid(
     """
     center_mm = center_mm.double()
     world_up = world_up or up
-    to_z = center_mm.new_tensor(_TO_Z_UP[world_up or "z"])
-    turn = to_z.T @ center_mm.new_tensor(_TO_Z_UP[up or world_up or "z"])
+    to_z = center_mm.new_tensor(TO_Z_UP[world_up or "z"])
+    turn = to_z.T @ center_mm.new_tensor(TO_Z_UP[up or world_up or "z"])
     turn = turn.expand(len(center_mm), 3, 3)
     if yaw_rad is not None:
         cos, sin = yaw_rad.to(center_mm).cos(), yaw_rad.to(center_mm).sin()

@@ -71,6 +71,19 @@ def parse_models(texts: Sequence[str]) -> dict[str, str]:
     return models
 
 
+def parse_classical(text: str) -> list[Baseline]:
+    """Classical methods as they are typed: ``dlt,ransac``, or ``none``.
+
+    Raises:
+        TriposeError: an unknown one.
+    """
+    names = [] if text == "none" else [name.strip() for name in text.split(",")]
+    unknown = [name for name in names if name not in METHODS]
+    if unknown:
+        raise TriposeError(f"no classical method is called {unknown[0]!r}; there are {', '.join(METHODS)}, or none")
+    return [method for method in METHODS if method in names]
+
+
 def methods_for(
     models: Mapping[str, Path | str], classical: Sequence[Baseline] = METHODS, dtype: torch.dtype | None = None
 ) -> list[Method]:
@@ -92,14 +105,15 @@ def evaluate_again(files: Sequence[Path], out: Path, *, about: Mapping[str, str]
     Args:
         files: predictions.npz of one or several runs; what is in several of them is counted once.
         out: as in `evaluate`.
-        about: what the data is, in words.
+        about: what the data is, in words; None: the names of the files.
 
     Raises:
         TriposeError: a file that is missing or holds something else, or files that contradict each other.
     """
     check_plots()
     _check_folder(out)
-    return write_report(merge(*(Predictions.load(f) for f in files)), out, about or {})
+    about = {"predictions": ", ".join(map(str, files))} if about is None else about
+    return write_report(merge(*(Predictions.load(f) for f in files)), out, about)
 
 
 def _check_folder(out: Path) -> None:

@@ -27,6 +27,8 @@ def synth(
 ) -> None:
     """Render a data set as shards; an interrupted run goes on where it stopped, a finished one does nothing.
 
+    Asked for more or fewer, it renders or deletes what differs.
+
     Args:
         people: which.
         samples: how many people, each once.
@@ -44,11 +46,11 @@ def synth(
     if kept.exists() and kept.read_text(encoding="utf-8") != about:
         raise TriposeError(f"{out} holds other synthetic people, see {kept}; choose another folder")
     kept.write_text(about, encoding="utf-8")
-    parts = [
-        (start, min(start + SAMPLES_PER_SHARD, samples), out / f"{start:08d}.safetensors")
-        for start in range(0, samples, SAMPLES_PER_SHARD)
-    ]
-    missing = [part for part in parts if not part[2].exists()]
+    parts = [(start, min(start + SAMPLES_PER_SHARD, samples)) for start in range(0, samples, SAMPLES_PER_SHARD)]
+    wanted = {out / f"{start:08d}-{stop:08d}.safetensors": (start, stop) for start, stop in parts}
+    for other in set(out.glob("*.safetensors")) - wanted.keys():
+        other.unlink()  # the last part of a smaller set, or parts of a larger one
+    missing = [(start, stop, path) for path, (start, stop) in wanted.items() if not path.exists()]
     done = samples - sum(stop - start for start, stop, _ in missing)
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
         coming = [pool.submit(_render_shard, people, *part) for part in missing]
