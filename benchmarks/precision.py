@@ -1,6 +1,6 @@
 """What does bfloat16 cost where it matters, on peaked heatmaps? Distances between the fast copy and float32.
 
-    python benchmarks/precision.py [--layers 152] [--steps 120]
+    python benchmarks/precision.py [--backbone resnet152] [--steps 120]
 
 Random weights have flat heatmaps, which forgive everything. So this teaches the whole algebraic model, and the 3D
 network of a volumetric one, a single frame of a synthetic person by heart (half an hour on one core with bfloat16
@@ -107,17 +107,17 @@ def compare(model: Model, images, cameras, joints_mm, what: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--layers", type=int, default=152)
+    parser.add_argument("--backbone", default="resnet152")
     parser.add_argument("--steps", type=int, default=120)
     said = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    print(f"{machine()}; ResNet-{said.layers}, 4 views of {SIDE_PX} px, 64^3 voxels")
+    print(f"{machine()}; {said.backbone}, 4 views of {SIDE_PX} px, 64^3 voxels")
     images, cameras, joints_mm, points_px = frame()
     wanted = targets(points_px)
 
     print("algebraic")
-    model = build_model(Algebraic(layers=said.layers, **LIKE)).train()
+    model = build_model(Algebraic(backbone=said.backbone, **LIKE)).train()
 
     def heatmap_loss() -> torch.Tensor:
         return -(wanted * model.encode(images[0])[0].float().flatten(2).log_softmax(-1)).sum(-1).mean()
@@ -133,7 +133,7 @@ def main() -> None:
     compare(model, images, cameras, joints_mm, "heatmaps")
 
     print("volumetric")
-    volumetric = build_model(Volumetric(layers=said.layers, **LIKE))
+    volumetric = build_model(Volumetric(backbone=said.backbone, **LIKE))
     volumetric.backbone.load_state_dict(model.backbone.state_dict(), strict=False)
     volumetric.eval()
     with torch.no_grad():

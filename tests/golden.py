@@ -24,7 +24,7 @@ golden = [
 UP = {"mpii": "z", "coco": "-y"}
 SKELETON = {"mpii": "h36m17", "coco": "coco17"}
 MADE_LIKE = {
-    "layers": 18,
+    "backbone": "resnet18",
     "image_size_px": (128, 128),
     "legacy_alignment": True,
     "channels": "bgr",

@@ -8,19 +8,21 @@ import torch
 
 from scene import ring, walk_mm
 from tripose.cameras import Cameras
-from tripose.models.config import Algebraic, ModelConfig, Ransac, Volumetric
+from tripose.models.config import Algebraic, Evidence, ModelConfig, Ransac, Volumetric
 from tripose.models.weights import Model, build_model
 
 SIDE_PX = 128
 
 
 def config(method: str, **more: object) -> ModelConfig:
-    """ResNet-18, COCO-17, 128 px; 32 voxels."""
+    """ResNet-18, COCO-17, 128 px; 32 voxels (evidence: 16)."""
     more = {"skeleton": "coco17", **more}
-    kind = {"ransac": Ransac, "algebraic": Algebraic, "volumetric": Volumetric}[method]
+    kind = {"ransac": Ransac, "algebraic": Algebraic, "volumetric": Volumetric, "evidence": Evidence}[method]
     if method == "volumetric":
         more = {"voxels": 64 if more.get("net") == "light" else 32, **more}
-    return kind(layers=18, image_size_px=(SIDE_PX, SIDE_PX), **more)
+    if method == "evidence":
+        more = {"voxels": 16, "window_px": 12.0, **more}
+    return kind(**{"backbone": "resnet18", "image_size_px": (SIDE_PX, SIDE_PX), **more})
 
 
 def small_model(method: str, *, seed: int = 0, **more: object) -> Model:
@@ -45,6 +47,12 @@ def crop_cameras(views: int, batch: int = 1) -> Cameras:
         distortion=rig.distortion.expand(batch, -1, -1),
         size_px=rig.size_px.expand(batch, -1, -1),
     )
+
+
+def views(cameras: Cameras, index: list[int]) -> Cameras:
+    """Some of the cameras of `crop_cameras`, in another order or more than once."""
+    pick = {k: getattr(cameras, k)[:, index] for k in ("K", "R", "t", "distortion", "size_px")}
+    return replace(cameras, **pick, names=tuple("abcdefgh"[: len(index)]), lens=("pinhole",) * len(index))
 
 
 def random_images(views: int, batch: int = 1, seed: int = 0) -> torch.Tensor:

@@ -76,7 +76,10 @@ def build(method, config):
 
 
 def algebraic(kind, confidences, like=AS_RECORDED):
-    return build(AlgebraicTriangulation, Algebraic(skeleton=SKELETON[kind], confidences=confidences == "conf", **like))
+    return build(
+        AlgebraicTriangulation,
+        Algebraic(skeleton=SKELETON[kind], confidences="image" if confidences == "conf" else "none", **like),
+    )
 
 
 def volumetric(kind, aggregation, **options):

@@ -6,10 +6,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from golden import golden, load
+from reference.evidence import heatmap_cross_entropy as heatmap_cross_entropy_of_cells
 from reference.learned import keypoint_loss
 from reference.volumes import coordinate_volume, cross_entropy_published, cross_entropy_trilinear
 from tripose.geometry.volume import Cuboid, place_cuboid
-from tripose.models.losses import l2, mae, mse, smooth_mse, volumetric_cross_entropy
+from tripose.models.losses import (
+    heatmap_cross_entropy,
+    l2,
+    mae,
+    mse,
+    robust_distance,
+    smooth_mse,
+    soft_argmax_l1,
+    volumetric_cross_entropy,
+)
 
 LOSSES = {"mse": mse, "smooth_mse": smooth_mse, "mae": mae, "l2": l2}
 seeds = st.integers(0, 2**32 - 1)
@@ -84,6 +94,86 @@ def test_smooth_mse_is_continuous_and_nearly_flat_beyond_its_threshold():
     assert here == pytest.approx(there, abs=1e-4)
     far = float(smooth_mse(at * 1000, 0 * at, torch.ones(1, 1, dtype=torch.bool)))
     assert far == pytest.approx(400 / 3 * 1e6**0.1)
+
+
+def test_robust_distance_is_the_distance_with_a_round_tip_and_an_end():
+    here, valid = torch.zeros(1, 1, 3).double(), torch.ones(1, 1, dtype=torch.bool)
+    for distance, expected in ((0.0, 10.0), (300.0, (300**2 + 10**2) ** 0.5), (5000.0, 1000.0)):
+        value, gradient = value_and_gradient(
+            lambda x: robust_distance(x, here, valid), here + torch.tensor([0, distance, 0])
+        )
+        assert float(value) == pytest.approx(expected)
+        assert float(gradient.norm()) == pytest.approx({0.0: 0.0, 300.0: 0.99945, 5000.0: 0.0}[distance], abs=1e-5)
+
+
+def test_robust_distance_leaves_out_what_is_not_known_and_what_was_not_found():
+    predicted, truth, valid = scene(7)
+    predicted[0, 0] = torch.nan
+    valid[0, :2] = True
+    value, gradient = value_and_gradient(lambda x: robust_distance(x, truth.nan_to_num(), valid), predicted)
+    counts = valid.clone()
+    counts[0, 0] = False
+    same = robust_distance(predicted.nan_to_num(), truth, counts)
+    assert float(value) == pytest.approx(float(same))
+    assert gradient.isfinite().all()
+    assert (gradient[~counts] == 0).all()
+    assert float(robust_distance(predicted, truth, torch.zeros_like(valid))) == 0
+
+
+# --- Heatmaps --------------------------------------------------------------------------------------------------------
+
+CROP_PX = (40, 24)
+
+
+def heatmaps(seed):
+    """Logits of 10 x 6 cells, keypoints in and around the crop, some of them not known and NaN."""
+    generator = torch.Generator().manual_seed(seed)
+    logits = 3 * torch.randn(2, 2, 3, 6, 10, dtype=torch.float64, generator=generator)
+    truth = torch.rand(2, 2, 3, 2, dtype=torch.float64, generator=generator) * 1.3 * torch.tensor(CROP_PX) - 4
+    valid = torch.rand(2, 2, 3, generator=generator) < 0.8
+    return logits, torch.where(valid[..., None], truth, torch.nan), valid
+
+
+@settings(max_examples=10, deadline=None)
+@given(seeds, st.floats(1.0, 8.0))
+def test_heatmap_cross_entropy_equals_its_twin(seed, sigma_px):
+    logits, truth, valid = heatmaps(seed)
+    fast = value_and_gradient(lambda x: heatmap_cross_entropy(x, truth, valid, CROP_PX, sigma_px=sigma_px), logits)
+    slow = value_and_gradient(lambda x: heatmap_cross_entropy_of_cells(x, truth, valid, CROP_PX, sigma_px), logits)
+    torch.testing.assert_close(fast, slow, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("loss", [lambda *a: heatmap_cross_entropy(*a, sigma_px=4.0), soft_argmax_l1])
+def test_keypoints_outside_the_crop_or_not_known_teach_nothing(loss):
+    logits, truth, valid = heatmaps(3)
+    truth[0, 0, 0], valid[0, 0, 0] = torch.tensor([-0.6, 10.0]), True
+    truth[1, 1, 2], valid[1, 1, 2] = torch.tensor([20.0, 23.6]), True
+    value, gradient = value_and_gradient(lambda x: loss(x, truth, valid, CROP_PX), logits)
+    assert float(value) > 0
+    assert gradient.isfinite().all()
+    assert (gradient[~valid] == 0).all()
+    assert (gradient[0, 0, 0] == 0).all()
+    assert (gradient[1, 1, 2] == 0).all()
+    assert float(loss(logits, truth, torch.zeros_like(valid), CROP_PX)) == 0
+    half = loss(logits.half(), truth, valid, CROP_PX)
+    assert float(half) == pytest.approx(float(value), rel=1e-2)
+
+
+def test_the_best_heatmap_is_the_target_and_its_soft_argmax_is_the_keypoint():
+    truth, valid = torch.tensor([22.5, 9.0]).expand(1, 1, 1, 2), torch.ones(1, 1, 1, dtype=torch.bool)
+    x, y = torch.arange(10).double() * 4 + 1.5, torch.arange(6).double() * 4 + 1.5
+    best = -((x - 22.5) ** 2 / 32)[None] - ((y - 9.0) ** 2 / 32)[:, None]
+    value, gradient = value_and_gradient(
+        lambda z: heatmap_cross_entropy(z, truth, valid, CROP_PX, sigma_px=4.0), best[None, None, None]
+    )
+    assert gradient.abs().max() < 1e-12
+    p = best.flatten().softmax(0)
+    assert float(value) == pytest.approx(-float((p * p.log()).sum()))
+    sharp = 4 * best[None, None, None]
+    assert float(soft_argmax_l1(sharp, truth, valid, CROP_PX)) < 0.02
+    # Beyond 4 px the loss grows with the distance, below with its square.
+    moved = [float(soft_argmax_l1(sharp, truth + d, valid, CROP_PX, beta_px=4.0)) for d in (1.0, 4.0)]
+    assert moved == pytest.approx([2.0**2 / 8, 8.0 - 2], abs=0.1)
 
 
 # --- Volumes ---------------------------------------------------------------------------------------------------------

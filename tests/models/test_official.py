@@ -19,20 +19,20 @@ from tripose.models.official_yaml import read_official_config
 
 PUBLISHED = {
     "skeleton": "h36m17",
-    "layers": 152,
+    "backbone": "resnet152",
     "image_size_px": (384, 384),
     "legacy_alignment": True,
     "channels": "bgr",
     "mean": (0.485, 0.456, 0.406),
     "std": (0.229, 0.224, 0.225),
 }
-ALG = Algebraic(**PUBLISHED, confidences=True, softmax=True, multiplier=100.0)
+ALG = Algebraic(**PUBLISHED, confidences="image", softmax=True, multiplier=100.0)
 VOL = Volumetric(
     **PUBLISHED, aggregation="softmax", voxels=64, side_mm=2500.0, softmax=True, multiplier=1.0, net="v2v", up="z"
 )
 EXPECTED = {
     "train_alg": ALG,
-    "train_alg_no_conf": Algebraic(**PUBLISHED, confidences=False, softmax=True, multiplier=100.0),
+    "train_alg_no_conf": Algebraic(**PUBLISHED, confidences="none", softmax=True, multiplier=100.0),
     "train_vol_softmax": VOL,
     "eval_alg": ALG,
     "eval_ransac": Ransac(**PUBLISHED, refine=True),
@@ -60,7 +60,7 @@ def test_the_six_published_experiments_say_their_model(read, experiment):
     [
         ("[384, 384]", "[256, 192]", "image_size_px", (192, 256)),
         ("image_shape: [384, 384]", "", "image_size_px", (256, 256)),
-        ("num_layers: 152", "num_layers: 50", "layers", 50),
+        ("num_layers: 152", "num_layers: 50", "backbone", "resnet50"),
         ("num_joints: 17", "num_joints: 16", "skeleton", "mpii16"),
         ('kind: "human36m"\nvis', "kind: mpii\nvis", "skeleton", "h36m17"),
         ('method: "softmax"', "method: conf_norm", "aggregation", "conf_norm"),
@@ -107,7 +107,9 @@ def test_without_the_training_sections_a_model_is_still_described(tmp_path):
         "  backbone: {style: simple, num_layers: 50, num_joints: 17}\n"
     )
     size_px = (192, 256)
-    expected = Ransac(skeleton="coco17", layers=50, image_size_px=size_px, legacy_alignment=True, channels="bgr")
+    expected = Ransac(
+        skeleton="coco17", backbone="resnet50", image_size_px=size_px, legacy_alignment=True, channels="bgr"
+    )
     assert read_official_config(path) == expected
 
 

@@ -11,7 +11,7 @@ from reference import learned
 IMAGES = torch.rand(2, 3, 3, SIDE_PX, SIDE_PX, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize("options", [{}, {"confidences": False}, {"multiplier": 30.0, "channels": "bgr"}])
+@pytest.mark.parametrize("options", [{}, {"confidences": "none"}, {"multiplier": 30.0, "channels": "bgr"}])
 def test_the_algebraic_method_equals_its_twin(options):
     model, cameras = small_model("algebraic", legacy_alignment=True, **options).double(), crop_cameras(3, 2)
     with torch.no_grad():

@@ -17,7 +17,7 @@ from tripose.models.weights import load_model, save_model
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models") / "light"
-    save_model(small_model("algebraic", confidences=False), folder)
+    save_model(small_model("algebraic", confidences="none"), folder)
     return folder
 
 
@@ -44,9 +44,9 @@ def test_what_is_saved_is_loaded(method, tmp_path):
     [
         ('"skeleton"', '"skeletn"', "skelet"),
         ("coco17", "coco18", "no skeleton is called 'coco18'"),
-        ('"layers": 18', '"layers": 19', "layers: Input should be 18, 34"),
-        ('"layers": 18', '"layers": 34', "model.safetensors does not hold the weights of this model; missing: "),
-        ('"confidences": false', '"confidences": true', "missing: backbone.alg_confidences.features.0.bias"),
+        ('"backbone": "resnet18"', '"backbone": "resnet19"', "backbone: Input should be 'movenet', 'resnet18'"),
+        ('"resnet18"', '"resnet34"', "model.safetensors does not hold the weights of this model; missing: "),
+        ('"confidences": "none"', '"confidences": "image"', "missing: backbone.alg_confidences.features.0.bias"),
         ('"method"', '"metod"', "method is missing"),
         ("128", "100", r"image_size_px is \(100, 128\); both sides"),
         ('"multiplier": 100.0', '"multiplier": -1', "multiplier is -1.0; it has to be positive"),
@@ -90,7 +90,7 @@ def test_damaged_or_missing_files_are_named(saved, tmp_path):
 def test_weights_of_a_model_that_differs_are_listed(saved, tmp_path):
     from safetensors.torch import save_file
 
-    weights = dict(small_model("algebraic", confidences=False).state_dict())
+    weights = dict(small_model("algebraic", confidences="none").state_dict())
     weights["backbone.final_layer.weight"] = torch.zeros(16, 256, 1, 1)
     weights["backbone.other"] = weights.pop("backbone.bn1.weight")
     save_file(weights, tmp_path / "model.safetensors")

@@ -42,7 +42,7 @@ def test_convert_makes_a_model(published):
     folder, model = published
     done = tripose("convert", folder / "weights.pth", folder / "model", "--config", folder / "alg.yaml")
     assert done.returncode == 0, done.stderr
-    assert "algebraic, h36m17, ResNet-18" in done.stdout
+    assert "algebraic, h36m17, resnet18" in done.stdout
     made = load_model(folder / "model")
     assert made.config.legacy_alignment
     assert made.config.channels == "bgr"

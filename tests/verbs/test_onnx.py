@@ -105,7 +105,7 @@ def test_one_file_gives_what_torch_gives_for_every_number_of_samples_and_views(c
     content = onnx.load(path)
     told = {entry.key: entry.value for entry in content.metadata_props}
     assert json.loads(told["joints"]) == list(model.config.joints.joints)
-    assert json.loads(told["config"])["layers"] == 18
+    assert json.loads(told["config"])["backbone"] == "resnet18"
     assert told["method"] == model.config.method
     assert told["legacy_alignment"] == json.dumps(model.config.legacy_alignment)
     for value in (*content.graph.input, *content.graph.output):

@@ -6,17 +6,16 @@ at (0, 0).
 """
 
 from dataclasses import dataclass
-from importlib import resources
 
 import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, UInt8
-from safetensors.torch import load
 from torch import Tensor
 
 from tripose.models.movenet import N_KEYPOINTS, STRIDE, MoveNet
+from tripose.models.movenet_weights import MULTIPOSE, THUNDER, released_weights
 
 CROP_SIZE_PX = 256
 # A crop is a square with this multiple of the longer side of the box that `detect_people` gives. Chosen of 1.0, 1.1,
@@ -55,17 +54,16 @@ class Detections:
 
 def load_thunder() -> MoveNet:
     """MoveNet Thunder for crops of one person: 6.2 M parameters, 256 x 256 px."""
-    return _load(MoveNet(1.75), "movenet_thunder.safetensors")
+    return _load(MoveNet(1.75), THUNDER)
 
 
 def load_multipose() -> MoveNet:
     """MoveNet Multipose for whole images: 4.7 M parameters, long side 256 px."""
-    return _load(MoveNet(1.5, boxes=True), "movenet_multipose.safetensors")
+    return _load(MoveNet(1.5, boxes=True), MULTIPOSE)
 
 
 def _load(model: MoveNet, filename: str) -> MoveNet:
-    weights = load(resources.files("tripose").joinpath("weights", filename).read_bytes())
-    model.load_state_dict({name: weight.float() for name, weight in weights.items()})
+    model.load_state_dict(released_weights(filename))
     return model.eval()
 
 

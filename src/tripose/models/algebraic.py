@@ -9,14 +9,15 @@ from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from tripose.cameras import Cameras
 from tripose.geometry.dlt import dlt, projection_rays
-from tripose.geometry.heatmaps import size_of, soft_argmax, to_pixels
+from tripose.geometry.heatmaps import cell_weights, expected_cells, size_of, to_pixels
+from tripose.models.confidence import ViewConfidence, focal_lengths, heatmap_statistics
 from tripose.models.config import Algebraic
-from tripose.models.pose_resnet import PoseResNet
-from tripose.models.views import ModelOutput, crop_projections, encode_views, normalise
+from tripose.models.pose_movenet import build_backbone
+from tripose.models.views import ModelOutput, MultiViewModel, crop_projections, normalise, shown
 
 # Added to normalised confidences, as published: no view is ever quite without a say.
 _CONFIDENCE_FLOOR = 1e-5
@@ -28,9 +29,10 @@ class Located(NamedTuple):
     keypoints_mm: Float[Tensor, "batch joint 3"]
     confidence: Float[Tensor, "batch view joint"]
     keypoints_px: Float[Tensor, "batch view joint 2"]
+    statistics: Float[Tensor, "batch view joint _"]  # of the heatmaps, where they weigh the views
 
 
-class AlgebraicTriangulation(nn.Module):
+class AlgebraicTriangulation(MultiViewModel):
     """From crops of two views or more to a position per joint.
 
     Args:
@@ -40,36 +42,9 @@ class AlgebraicTriangulation(nn.Module):
     def __init__(self, config: Algebraic) -> None:
         super().__init__()
         self.config = config
-        self.backbone = PoseResNet(config.layers, len(config.joints), joint_confidence=config.confidences)
-
-    def forward(
-        self,
-        images: Float[Tensor, "batch view 3 height width"],
-        cameras: Cameras,
-        view_valid: Bool[Tensor, "batch view"] | None = None,
-        center_mm: Float[Tensor, "batch 3"] | None = None,
-    ) -> ModelOutput:
-        """Estimate the joints.
-
-        Args:
-            images: crops, RGB in 0..1.
-            cameras: of the crops (pinhole), with or without a batch axis.
-            view_valid: views that exist; None: all.
-            center_mm: not used; the volumetric method needs it.
-        """
-        heatmaps, confidence = encode_views(self.encode, images, view_valid, training=self.training)
-        if view_valid is not None:
-            confidence = torch.where(view_valid[..., None], confidence, 0.0)
-        P = crop_projections(cameras, images, view_valid)
-        located = self.locate(heatmaps, confidence, P, size_of(images))
-        return ModelOutput(
-            keypoints_mm=located.keypoints_mm,
-            confidence=located.confidence,
-            keypoints_px=located.keypoints_px,
-            heatmaps=heatmaps,
-            volumes=None,
-            cuboid=None,
-        )
+        joints = len(config.joints)
+        self.backbone = build_backbone(config.backbone, joints, joint_confidence=config.confidences == "image")
+        self.confidence = ViewConfidence(joints) if config.confidences == "evidence" else None
 
     def encode(self, images: Float[Tensor, "image 3 height width"]) -> tuple[Tensor, Tensor]:
         """Heatmap logits (with the multiplier), and the confidence of every joint (1 without the head)."""
@@ -78,6 +53,29 @@ class AlgebraicTriangulation(nn.Module):
         if confidence is None:
             confidence = torch.ones_like(result.heatmaps[..., 0, 0])
         return result.heatmaps * self.config.multiplier, confidence
+
+    def decode(
+        self,
+        encoded: tuple[Tensor, ...],
+        cameras: Cameras,
+        view_valid: Bool[Tensor, "batch view"] | None,
+        image_size_px: tuple[int, int],
+        center_mm: Float[Tensor, "batch 3"] | None = None,
+        *,
+        yaw_rad: Float[Tensor, " batch"] | None = None,
+    ) -> ModelOutput:
+        """Weigh and triangulate; the cuboid's arguments are not used."""
+        heatmaps, confidence = (shown(e, view_valid) for e in encoded)
+        located = self.locate(heatmaps, confidence, crop_projections(cameras, heatmaps, view_valid), image_size_px)
+        return ModelOutput(
+            keypoints_mm=located.keypoints_mm,
+            confidence=located.confidence,
+            keypoints_px=located.keypoints_px,
+            heatmaps=heatmaps,
+            volumes=None,
+            cuboid=None,
+            stages=None,
+        )
 
     def locate(
         self,
@@ -96,16 +94,29 @@ class AlgebraicTriangulation(nn.Module):
         """
         legacy = self.config.legacy_alignment
         with torch.autocast(heatmaps.device.type, enabled=False):
-            cells = soft_argmax(heatmaps, relu=not self.config.softmax)
+            weights = cell_weights(heatmaps, 2, relu=not self.config.softmax)
+            window_px, cell_px = self.config.window_px, image_size_px[0] / heatmaps.shape[-1]
+            cells = expected_cells(weights, None if window_px is None else window_px / cell_px)
             points_px = to_pixels(cells, image_size_px, size_of(heatmaps), legacy_alignment=legacy)
-            confidence = confidence if confidence.dtype == torch.float64 else confidence.float()
-            total = confidence.sum(1, keepdim=True)
-            share = confidence / torch.where(total > 0, total, 1.0) + _CONFIDENCE_FLOOR
-            # A view without any confidence is missing: the floor must not bring it back.
-            share = torch.where(confidence > 0, share, 0.0)
-            # The published DLT works in mm, which its norm of [X, 1] depends on.
-            rays = projection_rays(P, points_px, share, image_size_px)
-            position, determined = dlt(rays, homogeneous=1000.0 if legacy else 1.0)
+            statistics = heatmaps.new_zeros(*confidence.shape, 0)
+            if self.confidence is None:
+                share = shares(confidence)
+                # The published DLT works in mm, which its norm of [X, 1] depends on.
+                rays, unit = projection_rays(P, points_px, share, image_size_px), 1000.0 if legacy else 1.0
+            else:
+                statistics = heatmap_statistics(weights.detach(), cells.detach())
+                share = self.confidence(statistics, points_px, confidence > 0, P, image_size_px)
+                rays, unit = projection_rays(P, points_px, share / focal_lengths(P)[..., None], image_size_px), 0.0
+            position, determined = dlt(rays, homogeneous=unit)
             # NaN comes last, so that an undetermined joint has zero gradients.
             position_mm = torch.where(determined[..., None, :], position * 1000.0, torch.nan).mT
-        return Located(position_mm, share, points_px)
+        return Located(position_mm, share, points_px, statistics)
+
+
+def shares(confidence: Float[Tensor, "batch view joint"]) -> Float[Tensor, "batch view joint"]:
+    """Confidences that sum to one over the views, each a little more than nothing, as published."""
+    confidence = confidence if confidence.dtype == torch.float64 else confidence.float()
+    total = confidence.sum(1, keepdim=True)
+    share = confidence / torch.where(total > 0, total, 1.0) + _CONFIDENCE_FLOOR
+    # A view without any confidence is missing: the floor must not bring it back.
+    return torch.where(confidence > 0, share, 0.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from itertools import pairwise
 from typing import TypeVar
 
@@ -10,13 +11,18 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from tripose.models.movenet import PRECISE_STAGES
 from tripose.models.weights import Model
 
 _Model = TypeVar("_Model", bound=Model)
 _CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d, nn.Conv3d, nn.ConvTranspose3d)
 # Layers that keep their precision: a softmax sharpens their rounding errors, which differ from cell to cell. Those of
 # earlier layers are smooth, and move a peak less.
-_PRECISE = {"final_layer", "process_features", "back_layers", "output_layer"}
+# The first stages of MoveNet: see there.
+_PRECISE = re.compile(
+    r"(^|\.)(final_layer|keypoint_heatmap|process_features|back_layers|output_layer|confidence|refiner"
+    rf"|encoder\.(stem|stages\.[0-{PRECISE_STAGES - 1}]))(\.|$)"
+)
 
 
 def for_inference(model: _Model, dtype: torch.dtype | None = None) -> _Model:
@@ -39,7 +45,7 @@ def for_inference(model: _Model, dtype: torch.dtype | None = None) -> _Model:
         dtype = torch.bfloat16 if has_bfloat16(next(model.parameters()).device) else torch.float32
     for name, module in fast.named_modules():
         if isinstance(module, (*_CONVOLUTIONS, nn.Linear)):
-            if _PRECISE.isdisjoint(name.split(".")):
+            if not _PRECISE.search(name):
                 module.to(dtype)
             if module.weight.ndim > 2:
                 order = torch.channels_last if module.weight.ndim == 4 else torch.channels_last_3d

@@ -13,6 +13,7 @@ cell j is `u = j + 0.5`.
 
 from typing import NotRequired, TypedDict
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -30,6 +31,8 @@ ENCODER_STAGES = (
     (6, 160, 3, 2),
     (6, 320, 1, 1),
 )
+# Stages that are computed in float32 at least, whatever the rest is computed in.
+PRECISE_STAGES = 3
 # Stages whose output has stride 4, 8 and 16 and goes to the pyramid; the last convolution gives stride 32.
 PYRAMID_STAGES = (1, 2, 3)
 # Channels at stride 32, 16, 8 and 4; a step from one to the next ends with the channels of the finer level.
@@ -49,24 +52,17 @@ class MoveNetHeads(TypedDict):
     box_size: NotRequired[Float[Tensor, "batch 2 rows columns"]]  # multipose: width and height in cells
 
 
-class MoveNet(nn.Module):
-    """MoveNet with random weights; `tripose.detect.movenet` loads the released ones.
+class Trunk(nn.Module):
+    """All but the heads.
 
     Args:
         width: width multiplier of the encoder, 1.75 for Thunder and 1.5 for Multipose.
-        boxes: whether there are box heads (Multipose).
     """
 
-    def __init__(self, width: float = 1.75, *, boxes: bool = False) -> None:
+    def __init__(self, width: float) -> None:
         super().__init__()
         self.encoder = Encoder(width)
         self.pyramid = FeaturePyramid(self.encoder.out_channels)
-        self.keypoint_heatmap = head(N_KEYPOINTS)
-        self.keypoint_offset = head(2 * N_KEYPOINTS)
-        self.center_heatmap = head(1)
-        self.keypoint_regression = head(2 * N_KEYPOINTS)
-        self.box_offset = head(2) if boxes else None
-        self.box_size = head(2) if boxes else None
 
     def features(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch 24 rows columns"]:
         """Features at stride 4 (`rows = height / 4`), which all heads read.
@@ -77,14 +73,36 @@ class MoveNet(nn.Module):
         Raises:
             ValueError: for another number of channels or another size.
         """
+        features: Tensor = self.pyramid(self.levels(images))
+        return features
+
+    def levels(self, images: Float[Tensor, "batch 3 height width"]) -> list[Tensor]:
+        """What the pyramid is made of, at stride 4, 8, 16 and 32 (arguments and errors as in `features`)."""
         if images.ndim != 4 or images.shape[1] != 3 or images.shape[2] % 32 or images.shape[3] % 32:
             raise ValueError(
                 "expected images [batch 3 height width] with height and width multiples of 32, "
                 f"got {list(images.shape)}: resize or pad them"
             )
-        levels: list[Tensor] = self.encoder(images * 2 - 1)
-        features: Tensor = self.pyramid(levels)
-        return features
+        levels: list[Tensor] = self.encoder((images * 2 - 1).to(self.encoder.stem.weight.dtype))
+        return levels
+
+
+class MoveNet(Trunk):
+    """MoveNet with random weights; `tripose.detect.movenet` loads the released ones.
+
+    Args:
+        width: of the trunk.
+        boxes: whether there are box heads (Multipose).
+    """
+
+    def __init__(self, width: float = 1.75, *, boxes: bool = False) -> None:
+        super().__init__(width)
+        self.keypoint_heatmap = head(N_KEYPOINTS)
+        self.keypoint_offset = head(2 * N_KEYPOINTS)
+        self.center_heatmap = head(1)
+        self.keypoint_regression = head(2 * N_KEYPOINTS)
+        self.box_offset = head(2) if boxes else None
+        self.box_size = head(2) if boxes else None
 
     def forward(self, images: Float[Tensor, "batch 3 height width"]) -> MoveNetHeads:
         """All heads of a batch of images (arguments and errors as in `features`)."""
@@ -123,13 +141,20 @@ class Encoder(nn.Module):
         self.out_channels.append(1280)
 
     def forward(self, images: Float[Tensor, "batch 3 height width"]) -> list[Tensor]:
-        x = F.relu6(self.stem(images), inplace=True)
         levels = []
-        for index, stage in enumerate(self.stages):
+        # Filters of single channels in the first stages cancel large numbers: rounding their weights to bfloat16 moves
+        # a tenth of the keypoints by 3 px of 256 or more, rounding everything after them by 0.1 px.
+        with torch.autocast(images.device.type, enabled=False):
+            x = relu6(self.stem(images))
+            for index, stage in enumerate(self.stages[:PRECISE_STAGES]):
+                x = stage(x)
+                if index in PYRAMID_STAGES:
+                    levels.append(x)
+        for index, stage in enumerate(self.stages[PRECISE_STAGES:], PRECISE_STAGES):
             x = stage(x)
             if index in PYRAMID_STAGES:
                 levels.append(x)
-        return [*levels, F.relu6(self.last(x), inplace=True)]
+        return [*levels, relu6(self.last(x))]
 
 
 class InvertedResidual(nn.Module):
@@ -144,8 +169,8 @@ class InvertedResidual(nn.Module):
         self.shortcut = stride == 1 and in_channels == out_channels
 
     def forward(self, x: Float[Tensor, "batch channels rows columns"]) -> Tensor:
-        inner = x if self.expand is None else F.relu6(self.expand(x), inplace=True)
-        y: Tensor = self.project(F.relu6(self.depthwise(inner), inplace=True))
+        inner = x if self.expand is None else relu6(self.expand(x))
+        y: Tensor = self.project(relu6(self.depthwise(inner)))
         return x + y if self.shortcut else y
 
 
@@ -177,7 +202,8 @@ class SeparableConvolution(nn.Module):
         self.pointwise = Convolution(in_channels, out_channels, kernel=1)
 
     def forward(self, x: Float[Tensor, "batch channels rows columns"]) -> Tensor:
-        return F.relu(self.pointwise(self.depthwise(x)), inplace=True)
+        x = self.pointwise(self.depthwise(x))
+        return F.relu(x, inplace=not x.requires_grad)
 
 
 class Convolution(nn.Conv2d):
@@ -196,8 +222,18 @@ class Convolution(nn.Conv2d):
         if self.kernel_size == (1, 1):
             # The same numbers as a matrix product: on one CPU thread, torch 2.13 sends 1x1 convolutions of small
             # batches to a path that makes the whole network 1.8 times slower (111 instead of 61 ms an image).
+            if self.weight.dtype != torch.float32:
+                x = x.to(self.weight.dtype)
             return F.linear(x.permute(0, 2, 3, 1), self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
-        return super().forward(F.pad(x, (0, 1, 0, 1)) if self.stride[0] == 2 else x)
+        x = F.pad(x, (0, 1, 0, 1)) if self.stride[0] == 2 else x
+        return super().forward(x)
+
+
+def relu6(x: Float[Tensor, "batch channels rows columns"]) -> Tensor:
+    """Between 0 and 6; in place in prediction only."""
+    # In training it would be in place in the view that a 1x1 convolution returns, whose backward pass copies everything
+    # (a third of a training step).
+    return F.relu6(x, inplace=not x.requires_grad)
 
 
 def head(out_channels: int) -> nn.Sequential:

@@ -100,7 +100,7 @@ def _any_under(tensors: dict[str, Tensor], *prefixes: str) -> bool:
 def _only_a_backbone(path: Path, config: ModelConfig, described: Path) -> str:
     if isinstance(config, Volumetric):
         name, missing = "vol", "process_features and volume_net are missing"
-    elif isinstance(config, Algebraic) and config.confidences:
+    elif isinstance(config, Algebraic) and config.confidences == "image":
         name, missing = "alg", "backbone.alg_confidences is missing"
     else:
         name, missing = "alg", "it was not trained to triangulate"
@@ -113,10 +113,9 @@ def _only_a_backbone(path: Path, config: ModelConfig, described: Path) -> str:
 def _check_size(tensors: dict[str, Tensor], path: Path, config: ModelConfig, described: Path) -> None:
     """The two numbers that may differ from the description, before a thousand names do."""
     layers = _layers(set(tensors))
-    if layers is not None and layers != config.layers:
-        raise TriposeError(
-            f"{path} is a ResNet-{layers}, but model.backbone.num_layers in {described} is {config.layers}"
-        )
+    wanted = config.backbone.removeprefix("resnet")
+    if layers is not None and str(layers) != wanted:
+        raise TriposeError(f"{path} is a ResNet-{layers}, but model.backbone.num_layers in {described} is {wanted}")
     last = tensors.get("backbone.final_layer.weight")
     if last is not None and last.ndim and len(last) != len(config.joints):
         raise TriposeError(

@@ -157,7 +157,7 @@ def read_official_config(path: Path) -> ModelConfig:
     height, width = said.image_shape
     shared: dict[str, Any] = {
         "skeleton": _skeleton(said, path),
-        "layers": model.backbone.num_layers,
+        "backbone": f"resnet{model.backbone.num_layers}",
         "image_size_px": (width, height),
         "legacy_alignment": True,
         "channels": "bgr",
@@ -168,7 +168,7 @@ def read_official_config(path: Path) -> ModelConfig:
     if model.name == "alg":
         return Algebraic(
             **shared,
-            confidences=value["use_confidences"],
+            confidences="image" if value["use_confidences"] else "none",
             softmax=value["heatmap_softmax"],
             multiplier=value["heatmap_multiplier"],
         )

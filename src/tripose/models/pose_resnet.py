@@ -38,6 +38,8 @@ class PoseResNet(nn.Module):
             method); 0: no such head.
     """
 
+    feature_channels = FEATURE_CHANNELS
+
     def __init__(
         self, layers: int, joints: int, *, joint_confidence: bool = False, channel_confidences: int = 0
     ) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from tripose.cameras import Cameras
 from tripose.geometry.dlt import Rays, dlt, projection_rays
@@ -15,8 +15,8 @@ from tripose.geometry.heatmaps import size_of, to_pixels
 from tripose.geometry.robust import gauss_newton, residuals
 from tripose.geometry.triangulate import triangulate
 from tripose.models.config import Ransac
-from tripose.models.pose_resnet import PoseResNet
-from tripose.models.views import ModelOutput, crop_projections, encode_views, normalise, without_missing
+from tripose.models.pose_movenet import build_backbone
+from tripose.models.views import ModelOutput, MultiViewModel, crop_projections, normalise, shown, without_missing
 
 # The published gate is 15 on half distances, and its Huber loss turns linear at 1 of them.
 _GATE_PX = 30.0
@@ -27,8 +27,8 @@ _STILL_M = 1e-7
 _MOST_STEPS = 100
 
 
-class RansacTriangulation(nn.Module):
-    """From crops of two views or more to a position per joint.
+class RansacTriangulation(MultiViewModel):
+    """From crops of two views or more to a position per joint; `confidence` says which views agree.
 
     Args:
         config: what the model is.
@@ -37,36 +37,34 @@ class RansacTriangulation(nn.Module):
     def __init__(self, config: Ransac) -> None:
         super().__init__()
         self.config = config
-        self.backbone = PoseResNet(config.layers, len(config.joints))
+        self.backbone = build_backbone(config.backbone, len(config.joints))
 
-    def forward(
+    def encode(self, images: Float[Tensor, "image 3 height width"]) -> tuple[Tensor]:
+        """Heatmap logits."""
+        return (self.backbone(normalise(images, self.config)).heatmaps,)
+
+    def decode(
         self,
-        images: Float[Tensor, "batch view 3 height width"],
+        encoded: tuple[Tensor, ...],
         cameras: Cameras,
-        view_valid: Bool[Tensor, "batch view"] | None = None,
+        view_valid: Bool[Tensor, "batch view"] | None,
+        image_size_px: tuple[int, int],
         center_mm: Float[Tensor, "batch 3"] | None = None,
+        *,
+        yaw_rad: Float[Tensor, " batch"] | None = None,
     ) -> ModelOutput:
-        """Estimate the joints; `confidence` says which views agree.
-
-        Args:
-            images: crops, RGB in 0..1.
-            cameras: of the crops (pinhole), with or without a batch axis.
-            view_valid: views that exist; None: all.
-            center_mm: not used; the volumetric method needs it.
-        """
-        heatmaps = encode_views(self.encode, images, view_valid, training=self.training)[0]
-        size_px = size_of(images)
+        """Find the views that agree, without gradients; the cuboid's arguments are not used."""
+        heatmaps = shown(encoded[0], view_valid)
         cells = peak(heatmaps)
-        points_px = to_pixels(cells, size_px, size_of(heatmaps), legacy_alignment=self.config.legacy_alignment)
+        points_px = to_pixels(cells, image_size_px, size_of(heatmaps), legacy_alignment=self.config.legacy_alignment)
         seen = torch.ones_like(points_px[..., 0])
         if view_valid is not None:
             seen = seen * view_valid[..., None]
-        P = crop_projections(cameras, images, view_valid)
+        P = crop_projections(cameras, heatmaps, view_valid)
         with torch.no_grad():
             if self.config.legacy_alignment:
-                position_mm, agrees = largest_consensus(
-                    projection_rays(P, points_px, seen, size_px), self.config.refine
-                )
+                rays = projection_rays(P, points_px, seen, image_size_px)
+                position_mm, agrees = largest_consensus(rays, self.config.refine)
             else:
                 rig = without_missing(cameras, view_valid)
                 result = triangulate(rig, points_px, seen, method="ransac", covariance=False)
@@ -78,11 +76,8 @@ class RansacTriangulation(nn.Module):
             heatmaps=heatmaps,
             volumes=None,
             cuboid=None,
+            stages=None,
         )
-
-    def encode(self, images: Float[Tensor, "image 3 height width"]) -> tuple[Tensor]:
-        """Heatmap logits."""
-        return (self.backbone(normalise(images, self.config)).heatmaps,)
 
 
 def peak(heatmaps: Float[Tensor, "*batch rows columns"]) -> Float[Tensor, "*batch 2"]:

@@ -13,16 +13,15 @@ from torch import Tensor, nn
 
 from tripose.cameras import Cameras
 from tripose.errors import TriposeError
-from tripose.geometry.heatmaps import size_of
 from tripose.geometry.volume import CHUNK, Cuboid, integrate_volumes, place_cuboid, unproject
-from tripose.models.config import Volumetric
-from tripose.models.pose_resnet import FEATURE_CHANNELS, PoseResNet
+from tripose.models.config import Evidence, Volumetric
+from tripose.models.pose_movenet import build_backbone
 from tripose.models.v2v import CHANNELS, V2V, LightV2V
-from tripose.models.views import ModelOutput, crop_projections, encode_views, normalise
+from tripose.models.views import ModelOutput, MultiViewModel, crop_projections, look, normalise
 from tripose.skeleton import Skeleton
 
 
-class VolumetricTriangulation(nn.Module):
+class VolumetricTriangulation(MultiViewModel):
     """From crops of one view or more to a position per joint.
 
     Args:
@@ -37,55 +36,54 @@ class VolumetricTriangulation(nn.Module):
         self.config = config
         weighted = config.aggregation in ("conf", "conf_norm")
         joints = len(config.joints)
-        self.backbone = PoseResNet(config.layers, joints, channel_confidences=CHANNELS if weighted else 0)
-        self.process_features = nn.Sequential(nn.Conv2d(FEATURE_CHANNELS, CHANNELS, 1))
+        self.backbone = build_backbone(config.backbone, joints, channel_confidences=CHANNELS if weighted else 0)
+        self.process_features = nn.Sequential(nn.Conv2d(self.backbone.feature_channels, CHANNELS, 1))
         self.volume_net = V2V(joints) if config.net == "v2v" else LightV2V(joints)
         if config.voxels % self.volume_net.divisor:
             raise TriposeError(
                 f"voxels is {config.voxels}; the net {config.net!r} needs a multiple of {self.volume_net.divisor}"
             )
 
-    def forward(
+    def encode(self, images: Float[Tensor, "image 3 height width"]) -> tuple[Tensor, Tensor]:
+        """Features for the cuboid, and the confidence of every channel (none without the head)."""
+        result = self.backbone(normalise(images, self.config), heatmaps=False)
+        confidence = result.channel_confidence
+        features: Tensor = self.process_features(result.features.to(self.process_features[0].weight.dtype))
+        return features, features[..., :0, 0, 0] if confidence is None else confidence
+
+    def decode(
         self,
-        images: Float[Tensor, "batch view 3 height width"],
+        encoded: tuple[Tensor, ...],
         cameras: Cameras,
-        view_valid: Bool[Tensor, "batch view"] | None = None,
+        view_valid: Bool[Tensor, "batch view"] | None,
+        image_size_px: tuple[int, int],
         center_mm: Float[Tensor, "batch 3"] | None = None,
         *,
         yaw_rad: Float[Tensor, " batch"] | None = None,
     ) -> ModelOutput:
-        """Estimate the joints.
+        """Look for the joints in a cuboid.
 
         Args:
-            images: crops, RGB in 0..1.
-            cameras: of the crops (pinhole), with or without a batch axis; their up-axis turns the cuboid.
+            encoded: see `MultiViewModel.decode`, like what is not named here.
+            cameras: their up-axis turns the cuboid.
             view_valid: views that exist; None: all.
+            image_size_px: of the crops.
             center_mm: centre of the cuboid: the person's root, see `root_mm`.
             yaw_rad: turn of the cuboid about the up-axis; None: drawn at random in training, else 0.
 
         Raises:
             ValueError: no `center_mm`, or of another shape.
         """
+        config, (features, confidence) = self.config, encoded
         if center_mm is None:
             raise ValueError("the volumetric method needs center_mm, the place of its cuboid")
-        if center_mm.shape != (len(images), 3):
-            raise ValueError(f"center_mm is {list(center_mm.shape)}; {len(images)} samples need {[len(images), 3]}")
-        if yaw_rad is None and self.training:
-            yaw_rad = 2 * math.pi * torch.rand(len(images), dtype=torch.float64, device=images.device)
-        config = self.config
-        cuboid = place_cuboid(
-            center_mm.to(images.device),
-            config.side_mm,
-            config.voxels,
-            up=config.up,
-            world_up=cameras.up,
-            yaw_rad=yaw_rad,
-        )
-        features, confidence = encode_views(self.encode, images, view_valid, training=self.training)
-        P, size_px = crop_projections(cameras, images, view_valid), size_of(images)
-        volumes = self.volumes(features, confidence, P, size_px, cuboid, view_valid)
+        if center_mm.shape != (len(features), 3):
+            raise ValueError(f"center_mm is {list(center_mm.shape)}; {len(features)} samples need {[len(features), 3]}")
+        cuboid = cuboid_around(center_mm.to(features.device), cameras, config, yaw_rad, training=self.training)
+        P = crop_projections(cameras, features, view_valid)
+        volumes = self.volumes(features, confidence, P, image_size_px, cuboid, view_valid)
         keypoints_mm = integrate_volumes(volumes, cuboid, relu=not config.softmax)
-        keypoints_px, seen = _look(keypoints_mm, P, size_px)
+        keypoints_px, seen = look(keypoints_mm, P, image_size_px)
         if view_valid is not None:
             seen = seen & view_valid[..., None]
             keypoints_mm = torch.where(view_valid.any(1)[:, None, None], keypoints_mm, torch.nan)
@@ -96,14 +94,8 @@ class VolumetricTriangulation(nn.Module):
             heatmaps=None,
             volumes=volumes,
             cuboid=cuboid,
+            stages=None,
         )
-
-    def encode(self, images: Float[Tensor, "image 3 height width"]) -> tuple[Tensor, Tensor]:
-        """Features for the cuboid, and the confidence of every channel (none without the head)."""
-        result = self.backbone(normalise(images, self.config), heatmaps=False)
-        confidence = result.channel_confidence
-        features: Tensor = self.process_features(result.features.to(self.process_features[0].weight.dtype))
-        return features, features[..., :0, 0, 0] if confidence is None else confidence
 
     def volumes(
         self,
@@ -131,6 +123,20 @@ class VolumetricTriangulation(nn.Module):
         return volumes * self.config.multiplier
 
 
+def cuboid_around(
+    center_mm: Float[Tensor, "batch 3"],
+    cameras: Cameras,
+    config: Volumetric | Evidence,
+    yaw_rad: Float[Tensor, " batch"] | None,
+    *,
+    training: bool,
+) -> Cuboid:
+    """The cuboid of a configuration, upright in the world of the cameras; in training, turned at random."""
+    if yaw_rad is None and training:
+        yaw_rad = 2 * math.pi * torch.rand(len(center_mm), dtype=torch.float64, device=center_mm.device)
+    return place_cuboid(center_mm, config.side_mm, config.voxels, up=config.up, world_up=cameras.up, yaw_rad=yaw_rad)
+
+
 def root_mm(keypoints_mm: Float[Tensor, "batch joint 3"], skeleton: Skeleton) -> Float[Tensor, "batch 3"]:
     """Where the cuboid of a person stands: the pelvis, or the middle of the hips.
 
@@ -139,15 +145,3 @@ def root_mm(keypoints_mm: Float[Tensor, "batch joint 3"], skeleton: Skeleton) ->
     if skeleton.root is not None:
         return keypoints_mm[:, skeleton.index(skeleton.root)]
     return keypoints_mm[:, [skeleton.index("left_hip"), skeleton.index("right_hip")]].mean(1)
-
-
-def _look(
-    keypoints_mm: Float[Tensor, "batch joint 3"], P: Float[Tensor, "batch view 3 4"], image_size_px: tuple[int, int]
-) -> tuple[Float[Tensor, "batch view joint 2"], Bool[Tensor, "batch view joint"]]:
-    """Where the joints are in the images (NaN behind a camera), and which of them lie inside."""
-    projected = keypoints_mm[:, None] @ P[..., :3].mT + P[..., None, :, 3]
-    depth = projected[..., 2:]
-    in_front = depth > 0
-    points_px = torch.where(in_front, projected[..., :2] / torch.where(in_front, depth, 1.0), torch.nan)
-    inside = (points_px > -0.5) & (points_px < points_px.new_tensor(image_size_px) - 0.5)
-    return points_px, inside.all(-1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Union
 
@@ -12,13 +13,17 @@ from torch import nn
 
 from tripose.errors import TriposeError
 from tripose.models.algebraic import AlgebraicTriangulation
-from tripose.models.config import Algebraic, ModelConfig, Ransac, Volumetric
+from tripose.models.config import Algebraic, Evidence, ModelConfig, Ransac, Volumetric
+from tripose.models.evidence import EvidenceTriangulation
 from tripose.models.ransac import RansacTriangulation
 from tripose.models.volumetric import VolumetricTriangulation
 
-Model = RansacTriangulation | AlgebraicTriangulation | VolumetricTriangulation
+Model = RansacTriangulation | AlgebraicTriangulation | VolumetricTriangulation | EvidenceTriangulation
 
 _CONFIG, _WEIGHTS = "config.json", "model.safetensors"
+# How the name of the layer ends that has one output per joint.
+_HEATMAPS = ("final_layer.weight", "keypoint_heatmap.1.weight")
+_SHIPPED = Path(str(resources.files("tripose"))) / "weights"
 
 
 def build_model(config: ModelConfig) -> Model:
@@ -27,20 +32,33 @@ def build_model(config: ModelConfig) -> Model:
         return RansacTriangulation(config)
     if isinstance(config, Algebraic):
         return AlgebraicTriangulation(config)
-    return VolumetricTriangulation(config)
+    if isinstance(config, Volumetric):
+        return VolumetricTriangulation(config)
+    return EvidenceTriangulation(config)
 
 
-def load_model(folder: Path | str) -> Model:
-    """Load a model that `save_model`, training or ``tripose convert`` wrote, in evaluation mode.
+def load_model(name: Path | str) -> Model:
+    """Load a model in evaluation mode: one that ships with the package, or a folder.
+
+    Args:
+        name: a folder that `save_model`, training or ``tripose convert`` wrote; where there is no such folder, the name
+            of a model that ships with the package (see `shipped_models`).
 
     Raises:
-        TriposeError: a file is missing or damaged, the configuration has an unknown or illegal entry, or the weights
-            are those of another model; the entries are named.
+        TriposeError: there is no such folder or model, a file is missing or damaged, the configuration has an unknown
+            or illegal entry, or the weights are those of another model; the entries are named.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    folder = Path(folder)
+    folder = Path(name)
+    if not folder.exists():
+        if str(name) not in shipped_models():
+            raise TriposeError(
+                f"{name} is neither a folder nor a model that ships with the package: "
+                f"{', '.join(shipped_models()) or 'none does'}"
+            )
+        folder = _SHIPPED / name
     for name in (_CONFIG, _WEIGHTS):
         if not (folder / name).is_file():
             raise TriposeError(f"{folder} is not a model: it has no {name}")
@@ -55,6 +73,11 @@ def load_model(folder: Path | str) -> Model:
     check_names(weights, model, folder / _WEIGHTS)
     model.load_state_dict(weights)
     return model.eval()
+
+
+def shipped_models() -> list[str]:
+    """Names of the models that ship with the package."""
+    return sorted(path.parent.name for path in _SHIPPED.glob(f"*/{_CONFIG}"))
 
 
 def save_model(model: Model, folder: Path | str) -> None:
@@ -92,7 +115,7 @@ def parse_config(text: str) -> ModelConfig:
     """
     import pydantic
 
-    tagged = Annotated[Union[Ransac, Algebraic, Volumetric], pydantic.Field(discriminator="method")]  # noqa: UP007
+    tagged = Annotated[Union[Ransac, Algebraic, Volumetric, Evidence], pydantic.Field(discriminator="method")]  # noqa: UP007
     try:
         config: ModelConfig = pydantic.TypeAdapter[Any](tagged).validate_json(text)
     except pydantic.ValidationError as error:
@@ -111,7 +134,8 @@ def check_names(weights: dict[str, Any], model: nn.Module, source: Path) -> None
     """Check that a file's tensors are the model's, by name and shape.
 
     Raises:
-        TriposeError: listing what is missing, what is unknown, and what has another shape.
+        TriposeError: listing what is missing, what is unknown, and what has another shape; or that only the joints are
+            others.
     """
     own = model.state_dict()
     shapes = [
@@ -119,11 +143,13 @@ def check_names(weights: dict[str, Any], model: nn.Module, source: Path) -> None
         for k in sorted(own.keys() & weights.keys())
         if weights[k].shape != own[k].shape
     ]
-    problems = [
-        ("missing: ", sorted(own.keys() - weights.keys())),
-        ("unknown: ", sorted(weights.keys() - own.keys())),
-        ("of another shape: ", shapes),
-    ]
+    missing, unknown = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())
+    heatmaps = next((k for k in own if k.endswith(_HEATMAPS)), None)
+    if shapes and not (missing or unknown) and heatmaps and len(weights[heatmaps]) != len(own[heatmaps]):
+        raise TriposeError(
+            f"{source} is a checkpoint of another skeleton: of {len(weights[heatmaps])} joints, not {len(own[heatmaps])}"
+        )
+    problems = [("missing: ", missing), ("unknown: ", unknown), ("of another shape: ", shapes)]
     found = [f"{what}{_some(names)}" for what, names in problems if names]
     if found:
         raise TriposeError(f"{source} does not hold the weights of this model; {'; '.join(found)}")

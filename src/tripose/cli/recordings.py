@@ -1,35 +1,20 @@
-"""The command line: one command a verb, each a thin call of the function of the same name."""
+"""From recordings to poses, files and reports."""
 
 from __future__ import annotations
 
 import json
-import sys
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from tripose.cli.common import app, console, progress, say
 from tripose.errors import TriposeError
 
 if TYPE_CHECKING:
     from tripose.recording import Recording
 
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    help="Calibrated multi-camera video in, metric 3D human pose out.",
-)
-console = Console()
-# Where messages for people go, so that results on standard output can be piped.
-aside = Console(stderr=True)
-
-Method = Literal["dlt", "ransac", "irls"]
+Method = Literal["auto", "dlt", "ransac", "irls", "algebraic", "volumetric"]
 Unit = Literal["mm", "cm", "m"]
 Up = Literal["x", "y", "z", "-x", "-y", "-z"]
 CalibrationOption = Annotated[Path | None, typer.Option(help="Calibration file, instead of the one in the folder.")]
@@ -44,7 +29,7 @@ def demo(out: Annotated[Path, typer.Option(help="Folder for the results.")] = Pa
     from tripose.verbs.demo import demo as run
     from tripose.verbs.summary import summary_tables
 
-    with _progress("balancing") as step:
+    with progress("balancing") as step:
         poses = run(out, step)
     for table in summary_tables(poses):
         console.print(table)
@@ -85,7 +70,10 @@ def check(
 @app.command()
 def predict(
     recordings: Annotated[list[Path], typer.Argument(help="Folders of calibration and videos (or 2D keypoints).")],
-    method: Annotated[Method, typer.Option(help="How to triangulate.")] = "ransac",
+    method: Annotated[
+        Method, typer.Option(help="How to triangulate; auto: learned where there are videos.")
+    ] = "ransac",
+    model: Annotated[str | None, typer.Option(help="A model to use instead: folder or shipped name.")] = None,
     min_views: Annotated[int, typer.Option(min=2, help="Smallest number of agreeing views that makes a joint.")] = 2,
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("out"),
     calibration: CalibrationOption = None,
@@ -107,11 +95,13 @@ def predict(
         try:
             opened = _open(path, calibration, keypoints, skeleton, unit)
             for said in opened.warnings:
-                _say("warning", said)
-            with _progress(opened.name) as step:
-                poses = triangulate_recording(opened, method=method, min_views=min_views, out=out, progress=step)
+                say("warning", said)
+            with progress(opened.name) as step:
+                poses = triangulate_recording(
+                    opened, method=method, model=model, min_views=min_views, out=out, progress=step
+                )
         except TriposeError as error:
-            _say("error", str(error))
+            say("error", str(error))
             failed += 1
             continue
         for table in summary_tables(poses):
@@ -160,59 +150,6 @@ def view(
             console.print(str(path), highlight=False, soft_wrap=True)
 
 
-@app.command()
-def convert(
-    checkpoint: Annotated[Path, typer.Argument(help="Published checkpoint, .pth or .pth.tar.")],
-    model: Annotated[Path, typer.Argument(help="Folder to write.")],
-    config: Annotated[Path, typer.Option(help="The published experiment file (YAML) of the checkpoint.")],
-) -> None:
-    """Make a model of this library from published weights."""
-    from tripose.verbs.convert import convert as make
-
-    made = make(checkpoint, model, config)
-    console.print(f"{model}: {made.method}, {made.skeleton}, ResNet-{made.layers}", highlight=False, soft_wrap=True)
-
-
-@app.command()
-def onnx(
-    model: Annotated[Path, typer.Argument(help="Model folder.")],
-    out: Annotated[Path, typer.Argument(help="File to write, NAME.onnx.")],
-) -> None:
-    """Write a model as an ONNX graph with any number of views, checked against the model."""
-    from tripose.verbs.onnx import export_onnx
-
-    apart = export_onnx(model, out)
-    units = {"keypoints_mm": "mm", "keypoints_px": "px"}
-    said = ", ".join(f"{apart[name]:.2g} {unit}" for name, unit in units.items() if name in apart)
-    console.print(f"{out}: differs from torch by at most {said}", highlight=False, soft_wrap=True)
-
-
-@app.command()
-def bench(
-    as_json: Annotated[Path | None, typer.Option("--json", help="Write the rows to this file, too.")] = None,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of torch.")] = 1,
-) -> None:
-    """Measure speed against the slow twins of the tests (needs a clone of the repository)."""
-    import torch
-    from rich.table import Table
-
-    from tripose.verbs.bench import bench as measure
-    from tripose.verbs.bench import machine
-
-    if as_json is not None and not as_json.parent.is_dir():
-        raise TriposeError(f"{as_json} cannot be written: there is no folder {as_json.parent}")
-    torch.set_num_threads(threads)
-    rows = measure(lambda name: _say("measuring", name))
-    table = Table("", "ratio", "ours", "twin", "input", "result")
-    for row in rows:
-        seconds = (f"{row['seconds']:.4g} s", f"{row['twin_s']:.4g} s")
-        table.add_row(row["name"], f"{row['ratio']:.3g}", *seconds, row["what"], row["note"])
-    console.print(machine(), highlight=False, soft_wrap=True)
-    console.print(table)
-    if as_json is not None:
-        as_json.write_text(json.dumps({"machine": machine(), "threads": threads, "rows": rows}, indent=2))
-
-
 def _open(
     path: Path, calibration: Path | None, keypoints: Path | None, skeleton: str | None, unit: Unit | None
 ) -> Recording:
@@ -228,30 +165,3 @@ def _shard(said: str | None) -> slice:
     if len(parts) == 2 and all(p.isdigit() for p in parts) and int(parts[0]) < int(parts[1]):
         return slice(int(parts[0]), None, int(parts[1]))
     raise TriposeError(f"--shard is {said!r}; expected i/n with 0 <= i < n, for example 0/4")
-
-
-@contextmanager
-def _progress(name: str) -> Iterator[Callable[[int, int | None], None]]:
-    """A progress bar on standard error; hidden when that is not a terminal."""
-    columns = (TextColumn(name), BarColumn(), MofNCompleteColumn(), TextColumn("frames"), TimeRemainingColumn())
-    with Progress(*columns, console=aside, disable=not aside.is_terminal) as bar:
-        task = bar.add_task(name, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
-def _say(level: str, text: str) -> None:
-    aside.print(f"tripose: {level}: {text}", markup=False, highlight=False, soft_wrap=True)
-
-
-def main() -> None:
-    """Entry point: one sentence and exit code 2 for what the user can mend, no traceback."""
-    warnings.showwarning = lambda message, *_args, **_kwargs: _say("warning", str(message))
-    try:
-        app()
-    except TriposeError as error:
-        _say("error", str(error))
-        sys.exit(2)
-
-
-if __name__ == "__main__":
-    main()

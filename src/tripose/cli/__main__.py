@@ -1,0 +1,5 @@
+"""``python -m tripose.cli``."""
+
+from tripose.cli import main
+
+main()

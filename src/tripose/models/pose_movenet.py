@@ -1,0 +1,54 @@
+"""MoveNet as the 2D network of the learned methods: the trunk of Thunder with a heatmap for every joint."""
+
+from __future__ import annotations
+
+from jaxtyping import Float
+from torch import Tensor
+
+from tripose.models import movenet
+from tripose.models.config import Backbone
+from tripose.models.pose_resnet import BackboneOutput, ConfidenceHead, PoseResNet
+
+# What the ResNets do with 64 GFLOP (152 layers, 256 px), this does with one.
+_WIDTH = 1.75
+_COARSE_CHANNELS = 1280
+
+
+class PoseMoveNet(movenet.Trunk):
+    """Heatmaps and features at a quarter of the image's resolution; parameter names are those of `MoveNet`.
+
+    Args:
+        joints: number of heatmaps.
+        joint_confidence: as in `PoseResNet`.
+        channel_confidences: as in `PoseResNet`.
+    """
+
+    feature_channels = movenet.FEATURE_CHANNELS
+
+    def __init__(self, joints: int, *, joint_confidence: bool = False, channel_confidences: int = 0) -> None:
+        super().__init__(_WIDTH)
+        self.keypoint_heatmap = movenet.head(joints)
+        self.alg_confidences = ConfidenceHead(_COARSE_CHANNELS, joints) if joint_confidence else None
+        self.vol_confidences = ConfidenceHead(_COARSE_CHANNELS, channel_confidences) if channel_confidences else None
+
+    def forward(self, images: Float[Tensor, "image 3 height width"], *, heatmaps: bool = True) -> BackboneOutput:
+        levels = self.levels(images)
+        features, coarse = self.pyramid(levels), levels[-1]
+        # In a copy for inference, the head keeps its precision, as in `PoseResNet`.
+        precise = features.to(self.keypoint_heatmap[1].weight.dtype)
+        return BackboneOutput(
+            self.keypoint_heatmap(precise) if heatmaps else features[:, :0],
+            features,
+            None if self.alg_confidences is None else self.alg_confidences(coarse),
+            None if self.vol_confidences is None else self.vol_confidences(coarse),
+        )
+
+
+def build_backbone(
+    name: Backbone, joints: int, *, joint_confidence: bool = False, channel_confidences: int = 0
+) -> PoseResNet | PoseMoveNet:
+    """The 2D network of that name, with random weights; arguments as in `PoseResNet`."""
+    if name == "movenet":
+        return PoseMoveNet(joints, joint_confidence=joint_confidence, channel_confidences=channel_confidences)
+    layers = int(name.removeprefix("resnet"))
+    return PoseResNet(layers, joints, joint_confidence=joint_confidence, channel_confidences=channel_confidences)

@@ -1,0 +1,86 @@
+"""The data sets that a configuration names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tripose.data.batch import Sample, Samples
+from tripose.errors import TriposeError
+from tripose.skeleton import Skeleton
+from tripose.train.config import Shards, Source, Synthetic, TrainConfig
+
+
+def open_data(config: TrainConfig) -> tuple[Samples, Samples | None]:
+    """Open what is trained and validated on.
+
+    Raises:
+        TriposeError: a data set does not exist, is empty, or has another skeleton.
+    """
+    data = config.data
+    if data.train is None:
+        raise TriposeError("data.train is missing: where the samples are")
+    return _open(data.train, config), None if data.val is None else _open(data.val, config)
+
+
+def check_samples(samples: Samples, config: TrainConfig) -> None:
+    """Check that a data set fits the model.
+
+    Raises:
+        TriposeError: it is empty, or has another skeleton or image size.
+    """
+    if not len(samples):
+        raise TriposeError("the data set has no sample")
+    if samples.skeleton != config.model.joints:
+        raise TriposeError(
+            f"the data set's skeleton is {samples.skeleton.name}, and model.skeleton is {config.model.skeleton}"
+        )
+    height, width = samples[0].images.shape[1:3]
+    wanted = tuple(config.model.image_size_px)
+    if (width, height) != wanted:
+        raise TriposeError(f"the data set's images are {width} x {height} px; model.image_size_px is {list(wanted)}")
+
+
+@dataclass(frozen=True)
+class First:
+    """The first samples of a data set.
+
+    Attributes:
+        samples: the data set.
+        number: how many.
+    """
+
+    samples: Samples
+    number: int
+
+    @property
+    def skeleton(self) -> Skeleton:
+        """That of the data set."""
+        return self.samples.skeleton
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return min(self.number, len(self.samples))
+
+    def __getitem__(self, index: int) -> Sample:
+        """One of them."""
+        return self.samples[index]
+
+
+def _open(source: Source, config: TrainConfig) -> Samples:
+    skeleton, side_px = config.model.joints, config.model.image_size_px[0]
+    samples: Samples
+    if isinstance(source, Synthetic):
+        from tripose.data.synthetic.people import People, RandomPeople
+
+        people = People(**source.model_dump(exclude={"kind", "samples"}), image_size_px=side_px)
+        samples = RandomPeople(people, source.samples, skeleton.name)
+    elif isinstance(source, Shards):
+        from tripose.data.shards import open_shards
+
+        samples = open_shards(source.folder, skeleton.name)
+    else:
+        from tripose.data.own import open_labelled
+
+        samples = open_labelled(source.folder, skeleton, source.split, side_px)
+    number = None if isinstance(source, Synthetic) else source.first
+    return samples if number is None else First(samples, number)
