@@ -16,8 +16,8 @@ from scene import observe, ring, walk_mm, write_recording
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "tripose"
 HEAVY = (
-    "av cv2 ezc3d h5netcdf h5py kornia llvmlite numba onnx onnxruntime onnxscript pandas pyarrow rerun rich scipy "
-    "typer xarray yaml pydantic"
+    "anny av cv2 ezc3d h5netcdf h5py kornia lightning llvmlite matplotlib numba onnx onnxruntime onnxscript pandas "
+    "pyarrow rerun rich scipy tensorboard typer xarray yaml pydantic"
 ).split()
 
 # Room -> rooms it may import. A file at the top is a room of its own.
@@ -37,6 +37,12 @@ MAY_IMPORT = {
     "video_writer": {"errors"},
     "recording": NOUNS | {"discovery", "image_folder", "recording_file", "video", "formats"},
     "track": NOUNS | {"associate", "detect", "geometry", "models", "recording"},
+    "data": NOUNS | {"discovery", "formats", "geometry", "image_folder", "lifting", "recording"},
+    "train": NOUNS | {"data", "geometry", "metrics", "models"},
+    "metrics": NOUNS,
+    "evaluation": NOUNS | {"data", "drawing", "formats", "geometry", "metrics", "models"},
+    "learned": NOUNS | {"geometry", "models", "recording"},
+    "track_single": NOUNS | {"detect", "geometry", "recording", "track"},
 }
 
 
@@ -58,12 +64,17 @@ def test_an_unknown_name_is_an_attribute_error():
 
 @pytest.mark.parametrize("room", MAY_IMPORT)
 def test_rooms_import_only_what_they_may(room):
-    files = (SOURCE / room).glob("*.py") if (SOURCE / room).is_dir() else [SOURCE / f"{room}.py"]
+    files = (SOURCE / room).rglob("*.py") if (SOURCE / room).is_dir() else [SOURCE / f"{room}.py"]
     for file in files:
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("tripose."):
                 imported = node.module.split(".")[1]
                 assert imported in MAY_IMPORT[room] | {room}, f"{file.name} imports {node.module}"
+
+
+def test_only_training_imports_lightning():
+    users = {f.relative_to(SOURCE).parts[0] for f in SOURCE.rglob("*.py") if "import lightning" in f.read_text()}
+    assert users == {"train"}
 
 
 def test_files_stay_small():

@@ -215,10 +215,13 @@ class Cameras:
     @classmethod
     def join(cls, rigs: Sequence[Cameras]) -> Cameras:
         """The views of several rigs of one world as one rig."""
-        parts = ("K", "R", "t", "distortion", "size_px")
         return replace(
             rigs[0],
-            **{part: torch.cat([getattr(r, part) for r in rigs], -3 if part in ("K", "R") else -2) for part in parts},
+            K=torch.cat([r.K for r in rigs], -3),
+            R=torch.cat([r.R for r in rigs], -3),
+            t=torch.cat([r.t for r in rigs], -2),
+            distortion=torch.cat([r.distortion for r in rigs], -2),
+            size_px=torch.cat([r.size_px for r in rigs], -2),
             names=tuple(name for r in rigs for name in r.names),
             lens=tuple(lens for r in rigs for lens in r.lens),
         )

@@ -16,6 +16,7 @@ from tripose.cameras import Cameras
 from tripose.geometry.crops import crop_person, person_box, to_frame
 from tripose.geometry.triangulate import assess
 from tripose.models.inference import for_inference
+from tripose.models.placing import Place
 from tripose.models.weights import Model
 from tripose.pose import Pose3D
 from tripose.recording import FrameSet
@@ -43,17 +44,22 @@ class Estimate:
 
 
 def estimate(
-    frames: Iterator[FrameSet], cameras: Cameras, body_mm: Float[np.ndarray, "time any 3"], model: Model
+    frames: Iterator[FrameSet],
+    cameras: Cameras,
+    boxes_px: Float[np.ndarray, "time view 4"],
+    model: Model,
+    place: Place | None = None,
 ) -> Iterator[Estimate]:
-    """Run a model on a person whose place is known.
+    """Run a model on a person whose place in the images is known.
 
     Moments are worked on side by side, each on one thread: the networks are small, see `tripose.track.Detectors`.
 
     Args:
         frames: images of all views, in time order.
         cameras: their cameras.
-        body_mm: some joints of the person in every frame, to cut crops around; NaN where it is lost.
+        boxes_px: squares around the person, ideal pixels; NaN where a view does not show it.
         model: of any method.
+        place: for a rig of one camera; None: a moment in which only one view shows the person has no result.
     """
     fast = for_inference(model)
     each = [cameras.select([name]) for name in cameras.names]
@@ -63,13 +69,25 @@ def estimate(
         with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
             coming: deque[Future[Estimate]] = deque()
             for frame in frames:
-                coming.append(pool.submit(_estimate_one, frame, each, body_mm[frame.index], fast))
+                coming.append(pool.submit(_estimate_one, frame, each, boxes_px[frame.index], fast, place))
                 if len(coming) > 2 * (os.cpu_count() or 1):
                     yield coming.popleft().result()
             while coming:
                 yield coming.popleft().result()
     finally:
         torch.set_num_threads(before)
+
+
+def boxes_around(body_mm: Float[np.ndarray, "time joint 3"], cameras: Cameras) -> Float[np.ndarray, "time view 4"]:
+    """Squares for `estimate` around a person whose joints are roughly known; NaN where it is lost or not in view."""
+    each = [cameras.select([name]) for name in cameras.names]
+    boxes = np.full((len(body_mm), len(each), 4), np.nan)
+    for frame, joints in enumerate(body_mm):
+        for view, camera in enumerate(each):
+            box = person_box(camera, joints, BOX_SCALE) if np.isfinite(joints).any() else None
+            if box is not None:
+                boxes[frame, view] = box
+    return boxes
 
 
 def as_poses(estimates: list[Estimate], cameras: Cameras, model: Model, fps: float) -> Pose3D:
@@ -93,27 +111,30 @@ def as_poses(estimates: list[Estimate], cameras: Cameras, model: Model, fps: flo
     )
 
 
-def _estimate_one(frame: FrameSet, each: list[Cameras], body_mm: Float[np.ndarray, "any 3"], model: Model) -> Estimate:
-    joints = len(model.config.joints)
-    points = np.full((len(each), joints, 2), np.nan)
-    weight = np.zeros((len(each), joints))
+def _estimate_one(
+    frame: FrameSet, each: list[Cameras], boxes_px: Float[np.ndarray, "view 4"], model: Model, place: Place | None
+) -> Estimate:
+    joints, side_px = len(model.config.joints), model.config.image_size_px[0]
+    points, weight = np.full((len(each), joints, 2), np.nan), np.zeros((len(each), joints))
     nothing = Estimate(frame.index, np.full((joints, 3), np.nan), points, weight)
-    if not np.isfinite(body_mm).any():
-        return nothing
     crops: dict[int, tuple[UInt8[np.ndarray, "side side 3"], Cameras]] = {}
-    for view, (image, camera) in enumerate(zip(frame.images, each, strict=True)):
-        box = None if image is None else person_box(camera, body_mm, BOX_SCALE)
-        if image is not None and box is not None:
-            crops[view] = crop_person(image, camera, box, model.config.image_size_px[0])
-    if len(crops) < 2:
+    for view, (image, camera, box) in enumerate(zip(frame.images, each, boxes_px, strict=True)):
+        if image is not None and np.isfinite(box).all():
+            crops[view] = crop_person(image, camera, box, side_px)
+    if len(crops) < (2 if place is None else 1):
         return nothing
     images = torch.from_numpy(np.stack([crop for crop, _ in crops.values()])).permute(0, 3, 1, 2)[None].float() / 255
     rig = Cameras.join([camera for _, camera in crops.values()])
     with torch.inference_mode():
-        output = model(images, rig)
+        encoded = model.encode_views(images)
+        center_mm = None
+        if len(crops) == 1 and place is not None:
+            center_mm = place(encoded, rig, (side_px, side_px))
+            if not center_mm.isfinite().all():
+                return nothing
+        output = model.decode(encoded, rig, None, (side_px, side_px), center_mm)
     share = output["confidence"][0].double().numpy()
     for row, (view, (_, crop)) in enumerate(crops.items()):
         points[view] = to_frame(output["keypoints_px"][0, row].double().numpy(), crop, each[view])
         weight[view] = share[row] / np.maximum(share.mean(0), 1e-9)
     return replace(nothing, position_mm=output["keypoints_mm"][0].double().numpy())
-

@@ -37,18 +37,18 @@ def test_processes_have_the_samples_of_one():
 
 def test_numbers_of_views():
     batches = TrainBatches(SAMPLES, Order(5, 3, 1), Data(views=(2, 4), view_dropout=0.4))
-    given = np.concatenate([batches[i]["view_valid"].sum(1).numpy() for i in range(20)])
-    assert set(given) == {2, 3, 4}
-    assert {batches[i]["images"].shape[1] for i in range(20)} == {2, 3, 4}
+    valid = [batches[i]["view_valid"] for i in range(12)]
+    assert {v.shape[1] for v in valid} == {2, 3, 4}
+    assert set(torch.cat([v.sum(1) for v in valid]).tolist()) == {2, 3, 4}
 
 
 def test_cuboids_stand_near_the_truth():
     batches = TrainBatches(SAMPLES, Order(5, 5, 1), Data(center_jitter_mm=30))
     away = np.concatenate(
-        [(b["center_mm"] - root_mm(b["keypoints_mm"], COCO17)).abs() for b in map(batches.__getitem__, range(9))]
+        [(b["center_mm"] - root_mm(b["keypoints_mm"], COCO17)).abs() for b in map(batches.__getitem__, range(6))]
     )
     assert 25 < away.max() <= 30
-    assert away.mean() == pytest.approx(15, abs=2)
+    assert away.mean() == pytest.approx(15, abs=3)
 
 
 @pytest.mark.parametrize("processes", [1, 2, 3, 7])

@@ -66,8 +66,16 @@ def test_other_weights_and_other_data_are_kept_apart(model, kept):
     assert encodings_of(other, SAMPLES, place, dtype=torch.float32).folder != kept.folder
 
 
+def test_asking_changes_nothing(model, kept):
+    busy = build_model(model.config).train().requires_grad_(False)
+    busy.load_state_dict(model.state_dict())
+    assert encodings_of(busy, SAMPLES, kept.folder.parent, dtype=torch.float32).folder == kept.folder
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(busy.state_dict()[name], tensor), name
+
+
 def test_a_network_that_is_trained_cannot_be_asked_once(model, tmp_path):
     trained = build_model(model.config)
     trained.backbone.conv1.requires_grad_(False)
-    with pytest.raises(TriposeError, match="not all that images go through is in optimiser.frozen"):
+    with pytest.raises(TriposeError, match=r"not all that images go through is in optimiser\.frozen"):
         encodings_of(trained, SAMPLES, tmp_path)

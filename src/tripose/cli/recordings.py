@@ -75,6 +75,9 @@ def predict(
     ] = "ransac",
     model: Annotated[str | None, typer.Option(help="A model to use instead: folder or shipped name.")] = None,
     min_views: Annotated[int, typer.Option(min=2, help="Smallest number of agreeing views that makes a joint.")] = 2,
+    height_mm: Annotated[
+        float | None, typer.Option(min=300, max=2500, help="Height of the person, for a single camera.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("out"),
     calibration: CalibrationOption = None,
     keypoints: KeypointsOption = None,
@@ -98,7 +101,7 @@ def predict(
                 say("warning", said)
             with progress(opened.name) as step:
                 poses = triangulate_recording(
-                    opened, method=method, model=model, min_views=min_views, out=out, progress=step
+                    opened, method=method, model=model, min_views=min_views, height_mm=height_mm, out=out, progress=step
                 )
         except TriposeError as error:
             say("error", str(error))

@@ -108,6 +108,6 @@ def stack_cameras(rigs: Sequence[Cameras]) -> Cameras:
         distortion=stacked("distortion"),
         size_px=stacked("size_px"),
         names=tuple(f"view {i + 1}" for i in range(views)),
-        lens=("pinhole",) * views,
+        lens=rigs[0].lens[:1] * views,
         up=rigs[0].up if len({r.up for r in rigs}) == 1 else None,
     )

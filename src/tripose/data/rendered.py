@@ -33,8 +33,9 @@ class Rendered:
 
     def sample(self, skeleton: str) -> Sample:
         """The crops decoded, with the truth of one skeleton."""
+        decoded = [cv2.imdecode(np.frombuffer(code, np.uint8), cv2.IMREAD_COLOR) for code in self.jpeg]
         return Sample(
-            np.stack([cv2.imdecode(np.frombuffer(code, np.uint8), cv2.IMREAD_COLOR)[..., ::-1] for code in self.jpeg]),
+            np.stack([image[..., ::-1] for image in decoded if image is not None]),
             self.cameras,
             self.keypoints_mm[skeleton],
             self.visible[skeleton],

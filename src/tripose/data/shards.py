@@ -26,10 +26,12 @@ from tripose.data.batch import Sample
 from tripose.data.rendered import Rendered
 from tripose.errors import TriposeError
 from tripose.formats.writing import atomic
+from tripose.lens import Lens
 from tripose.skeleton import Skeleton, skeleton_named
 
 SAMPLES_PER_SHARD = 250
 _FORMAT = "1"
+_PINHOLE: Lens = "pinhole"
 _CAMERA = ("K", "R", "t", "size_px")
 
 
@@ -191,7 +193,7 @@ class _Shard:
             **camera,
             distortion=torch.zeros(len(views), 14, dtype=torch.float64),
             names=tuple(self.names[row]),
-            lens=("pinhole",) * len(views),
+            lens=(_PINHOLE,) * len(views),
             up=self.up,
         )
         return Sample(

@@ -15,6 +15,7 @@ from tripose.errors import TriposeError
 from tripose.geometry import triangulate as classical
 from tripose.geometry.heatmaps import cell_weights, expected_cells, size_of, to_pixels
 from tripose.models.config import Algebraic, Evidence, Volumetric
+from tripose.models.placing import Place
 from tripose.models.weights import Model
 from tripose.skeleton import Skeleton
 
@@ -52,10 +53,6 @@ class Method:
     def skeleton(self) -> Skeleton:
         """The joints that it finds."""
         return self.model.config.joints
-
-
-Place = Callable[[Encoded, Cameras, tuple[int, int]], Float[Tensor, "batch 3"]]
-"""Where a person is (mm, world), told from one encoded view, its camera and the image size; NaN where nobody knows."""
 
 
 def learned(name: str, model: Model, place: Place | None = None) -> Method:

@@ -33,9 +33,7 @@ def square_box(points_px: Float[np.ndarray, "point 2"], scale: float = 1.0) -> F
     return np.concatenate([centre - half, centre + half])
 
 
-def person_box(
-    camera: Cameras, position_mm: Float[np.ndarray, "joint 3"], scale: float
-) -> Float[np.ndarray, 4] | None:
+def person_box(camera: Cameras, position_mm: Float[np.ndarray, "joint 3"], scale: float) -> Float[np.ndarray, 4] | None:
     """The square around a person's projected joints, ideal pixels; None when the person is not in the image.
 
     Args:

@@ -62,8 +62,8 @@ def pelvis_by_height(
     centre, direction = _upright(points_px, cameras, up)
     slope = direction[..., 2] / direction[..., :2].norm(dim=-1).clamp(min=1e-9)
     top = next((n for n in _HEAD if n in skeleton.joints), None)
-    lows = [(f"{side}_{n}", h) for n, h in _ABOVE_FLOOR_MM.items() for side in ("left", "right")]
-    lows = [(skeleton.joints.index(name), h) for name, h in lows if name in skeleton.joints]
+    feet = [(f"{side}_{n}", h) for n, h in _ABOVE_FLOOR_MM.items() for side in ("left", "right")]
+    lows = [(skeleton.joints.index(name), h) for name, h in feet if name in skeleton.joints]
     if top is None or not lows:
         raise TriposeError(f"skeleton {skeleton.name!r} has no head or no feet, so a height says nothing about it")
     span = slope[:, skeleton.joints.index(top), None] - slope[:, [i for i, _ in lows]]

@@ -11,17 +11,16 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from tripose.models.movenet import PRECISE_STAGES
 from tripose.models.weights import Model
 
 _Model = TypeVar("_Model", bound=Model)
 _CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d, nn.Conv3d, nn.ConvTranspose3d)
 # Layers that keep their precision: a softmax sharpens their rounding errors, which differ from cell to cell. Those of
 # earlier layers are smooth, and move a peak less.
-# The first stages of MoveNet: see there.
+# The first layers of MoveNet: see there.
 _PRECISE = re.compile(
     r"(^|\.)(final_layer|keypoint_heatmap|process_features|back_layers|output_layer|confidence|refiner"
-    rf"|encoder\.(stem|stages\.[0-{PRECISE_STAGES - 1}]))(\.|$)"
+    r"|encoder\.(stem|stages\.0))(\.|$)"
 )
 
 

@@ -31,8 +31,6 @@ ENCODER_STAGES = (
     (6, 160, 3, 2),
     (6, 320, 1, 1),
 )
-# Stages that are computed in float32 at least, whatever the rest is computed in.
-PRECISE_STAGES = 3
 # Stages whose output has stride 4, 8 and 16 and goes to the pyramid; the last convolution gives stride 32.
 PYRAMID_STAGES = (1, 2, 3)
 # Channels at stride 32, 16, 8 and 4; a step from one to the next ends with the channels of the finer level.
@@ -141,16 +139,12 @@ class Encoder(nn.Module):
         self.out_channels.append(1280)
 
     def forward(self, images: Float[Tensor, "batch 3 height width"]) -> list[Tensor]:
-        levels = []
-        # Filters of single channels in the first stages cancel large numbers: rounding their weights to bfloat16 moves
-        # a tenth of the keypoints by 3 px of 256 or more, rounding everything after them by 0.1 px.
+        # The filters of the first stage cancel large numbers: rounding its depthwise weights to bfloat16 moves a tenth
+        # of the keypoints by 3 px of 256 or more, rounding everything after it by 0.3 px.
         with torch.autocast(images.device.type, enabled=False):
-            x = relu6(self.stem(images))
-            for index, stage in enumerate(self.stages[:PRECISE_STAGES]):
-                x = stage(x)
-                if index in PYRAMID_STAGES:
-                    levels.append(x)
-        for index, stage in enumerate(self.stages[PRECISE_STAGES:], PRECISE_STAGES):
+            x = self.stages[0](relu6(self.stem(images)))
+        levels = []
+        for index, stage in enumerate(self.stages[1:], start=1):
             x = stage(x)
             if index in PYRAMID_STAGES:
                 levels.append(x)

@@ -22,16 +22,18 @@ class Checkpoints(Callback):
     Args:
         config: of the run.
         path: of the checkpoint; the old one is replaced when the new one is complete.
+        validates: whether there are validations.
     """
 
-    def __init__(self, config: TrainConfig, path: Path) -> None:
-        self.config, self.path = config, path
+    def __init__(self, config: TrainConfig, path: Path, *, validates: bool) -> None:
+        self.config, self.path, self.validates = config, path, validates
         self._saved = 0
 
     def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
         """Save every `checkpoint_every` steps."""
-        validates = trainer.val_dataloaders is not None and trainer.global_step % self.config.validate_every == 0
-        if trainer.global_step % self.config.checkpoint_every == 0 and not validates:
+        step = trainer.global_step
+        waits = self.validates and step % self.config.validate_every == 0
+        if step % self.config.checkpoint_every == 0 and not waits:
             self._save(trainer)
 
     def on_validation_end(self, trainer: lightning.Trainer, *_: Any) -> None:

@@ -6,6 +6,7 @@ model's `encode_views` gives) and ``samples.npz``. They are mapped into memory, 
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import shutil
@@ -57,8 +58,10 @@ def encodings_of(
         TriposeError: something that images go through is trained.
     """
     with torch.enable_grad():
-        side = torch.zeros(1, 3, *reversed(model.config.image_size_px), device=next(model.parameters()).device)
-        if any(part.requires_grad for part in model.encode(side)):
+        # A copy: in training, batch norms would learn from this image.
+        probe = copy.deepcopy(model).eval()
+        image = torch.zeros(1, 3, *reversed(model.config.image_size_px), device=next(model.parameters()).device)
+        if any(part.requires_grad for part in probe.encode(image)):
             raise TriposeError("data.cache is set, but not all that images go through is in optimiser.frozen")
     folder = place / _key(model, samples, dtype)
     if not folder.is_dir():

@@ -67,18 +67,21 @@ def train(
         raise TriposeError(f"batch_size is {config.batch_size}; {processes} processes cannot share it evenly")
     first = int(os.environ.get("RANK", "0")) == 0
     tell = say if first else (lambda _: None)
-    checkpoint = _prepare(config, folder, first)
+    checkpoint = _past(config, folder)
     train_set, val_set = samples or open_data(config)
     for data_set in [train_set] if val_set is None else [train_set, val_set]:
         check_samples(data_set, config)
     model, origin = initial_model(config)
-    tell(f"{folder}: goes on from {checkpoint}" if checkpoint else f"{folder}: {origin}")
+    tell(f"{folder}: goes on from {checkpoint.name}" if checkpoint else f"{folder}: {origin}")
     task = Task(config, model)
+    if first:
+        _begin(config, folder)
     validation = Validation(folder, tell)
     average = MovingAverage(config.optimiser.ema_decay) if config.optimiser.ema_decay else None
     # In this order: validation judges the averaged weights, and checkpoints come when all else is done.
     pictures = Pictures(val_set, config.images_every) if val_set is not None and config.images_every else None
-    callbacks = [validation, pictures, average, Progress(config, tell), Checkpoints(config, folder / _CHECKPOINT)]
+    checkpoints = Checkpoints(config, folder / _CHECKPOINT, validates=val_set is not None)
+    callbacks = [validation, pictures, average, Progress(config, tell), checkpoints]
     with _quiet():
         trainer = _trainer(config, folder, processes, [c for c in callbacks if c is not None])
         loaders = Loaders(config, train_set, val_set, model, folder, tell)
@@ -88,31 +91,36 @@ def train(
         if val_set is not None and (not validation.history or validation.history[-1]["step"] != config.steps):
             trainer.validate(task, datamodule=loaders, verbose=False)
     result = {"finished": True, "steps": config.steps, "validations": validation.history}
-    if trainer.is_global_zero:
+    if first:
         save_model(model, folder / "last")
         (folder / _METRICS).write_text(json.dumps(result, indent=2) + "\n")
     return result
 
 
-def _prepare(config: TrainConfig, folder: Path, first: bool) -> Path | None:
-    """The checkpoint to go on from, if the folder has one of this run; else the folder is made."""
-    past = folder / _CONFIG
-    if past.is_file():
-        if read_config(past) != config:
-            raise TriposeError(f"{folder} holds a run with another configuration; choose another folder")
-        if (folder / _METRICS).is_file():
-            raise TriposeError(f"{folder} holds this run, and it is finished; choose another folder to repeat it")
-        checkpoint = folder / _CHECKPOINT
-        return checkpoint if checkpoint.is_file() else None
-    if folder.is_dir() and any(folder.iterdir()):
-        raise TriposeError(f"{folder} is not empty and holds no training run; choose another folder")
-    if first:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            write_config(config, past)
-        except OSError as error:
-            raise TriposeError(f"{folder} cannot be written: {error.strerror}") from error
-    return None
+def _past(config: TrainConfig, folder: Path) -> Path | None:
+    """The checkpoint to go on from, if the folder has one of this run; a folder where nothing was learned is as good
+    as an empty one.
+    """
+    said, checkpoint = folder / _CONFIG, folder / _CHECKPOINT
+    if not said.is_file():
+        if folder.is_dir() and any(folder.iterdir()):
+            raise TriposeError(f"{folder} is not empty and holds no training run; choose another folder")
+        return None
+    if not checkpoint.is_file():
+        return None
+    if read_config(said) != config:
+        raise TriposeError(f"{folder} holds a run with another configuration; choose another folder")
+    if (folder / _METRICS).is_file():
+        raise TriposeError(f"{folder} holds this run, and it is finished; choose another folder to repeat it")
+    return checkpoint
+
+
+def _begin(config: TrainConfig, folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_config(config, folder / _CONFIG)
+    except OSError as error:
+        raise TriposeError(f"{folder} cannot be written: {error.strerror}") from error
 
 
 def _trainer(config: TrainConfig, folder: Path, processes: int, callbacks: list[Callback]) -> lightning.Trainer:

@@ -18,8 +18,10 @@ from tripose.evaluation.run import evaluate as run
 from tripose.evaluation.tables import Tables
 from tripose.geometry.triangulate import METHODS
 from tripose.geometry.triangulate import Method as Baseline
+from tripose.models.config import Evidence
 from tripose.models.inference import for_inference
-from tripose.models.weights import load_model
+from tripose.models.placing import Place, standing
+from tripose.models.weights import Model, load_model
 
 
 def evaluate(
@@ -96,7 +98,12 @@ def methods_for(
         raise TriposeError("no model is given; the classical methods, too, need one for its 2D network")
     loaded = {name: for_inference(load_model(place), dtype) for name, place in models.items()}
     first = next(iter(loaded.values()))
-    return [*baselines(classical, first), *(learned(n, m) for n, m in loaded.items())]
+    return [*baselines(classical, first), *(learned(n, m, _place(m)) for n, m in loaded.items())]
+
+
+def _place(model: Model) -> Place | None:
+    """Who is seen by one camera stands on the floor."""
+    return standing(model.config) if isinstance(model.config, Evidence) else None
 
 
 def evaluate_again(files: Sequence[Path], out: Path, *, about: Mapping[str, str] | None = None) -> Tables:

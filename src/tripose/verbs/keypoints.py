@@ -19,6 +19,7 @@ from tripose.pose import Pose2D
 from tripose.recording import FrameSet, Recording
 from tripose.skeleton import COCO17, Skeleton, skeleton_named
 from tripose.track import Followed, FollowedFrame, follow_images, follow_keypoints, open_detectors
+from tripose.track_single import follow_one_view
 from tripose.verbs.stages import fingerprint, finished, in_pieces, make_folder, read_pieces, write_piece
 
 Progress = Callable[[int, int | None], None]
@@ -34,7 +35,8 @@ def keypoints_of(recording: Recording, *, out: Path | None = None, progress: Pro
         progress: told after every frame.
 
     Raises:
-        TriposeError: nobody is found in two views, or keypoint files that do not fit together.
+        TriposeError: nobody is found in two views (in one, if it is the only one), or keypoint files that do not fit
+            together.
     """
     if not recording.videos:
         return _follow_files(recording)
@@ -63,7 +65,8 @@ def _follow_in_pieces(recording: Recording, pieces: Path, progress: Progress | N
         known = piece["position_mm"]
         state = Followed(known if known.size else None, int(piece["lost_frames"]))
     start = sum(len(p) for p in points)
-    for frames in in_pieces(_follow_videos(recording, state, start, progress)):
+    last_px = next((p for piece in reversed(points) for p in piece[::-1, 0] if np.isfinite(p).any()), None)
+    for frames in in_pieces(_follow_videos(recording, state, start, progress, last_px)):
         points.append(np.stack([f.points_px for f in frames]))
         confidence.append(np.stack([f.confidence for f in frames]))
         last = frames[-1].state
@@ -79,11 +82,19 @@ def _follow_in_pieces(recording: Recording, pieces: Path, progress: Progress | N
 
 
 def _follow_videos(
-    recording: Recording, state: Followed, start: int, progress: Progress | None
+    recording: Recording,
+    state: Followed,
+    start: int,
+    progress: Progress | None,
+    last_px: Float[np.ndarray, "17 2"] | None = None,
 ) -> Iterator[FollowedFrame]:
     with open_detectors() as detectors:
-        frames = ahead(recording.frames(start))
-        for frame in follow_images(frames, recording.cameras, detectors, recording.frame_rate, state):
+        frames, fps = ahead(recording.frames(start)), recording.frame_rate
+        if len(recording.cameras) == 1:
+            followed = follow_one_view(frames, recording.cameras, detectors, fps, last_px)
+        else:
+            followed = follow_images(frames, recording.cameras, detectors, fps, state)
+        for frame in followed:
             if progress is not None:
                 progress(frame.index + 1, recording.n_frames)
             yield frame
@@ -108,6 +119,8 @@ def _joined(
         raise TriposeError(
             f"{recording.folder}: nobody was found in two views at once; either nobody is there, or the calibration "
             "does not belong to these videos (tripose check tells more)"
+            if len(recording.cameras) > 1
+            else f"{recording.folder}: nobody was found"
         )
     return Pose2D(
         points_px=np.concatenate(points)[:, :, None],

@@ -19,6 +19,8 @@ from tripose.errors import TriposeError
 from tripose.formats.netcdf import read_netcdf, write_netcdf
 from tripose.geometry import triangulate as classical
 from tripose.lifting import check_size, lift
+from tripose.models.config import Evidence
+from tripose.models.placing import standing
 from tripose.models.weights import load_model
 from tripose.pose import Pose3D
 from tripose.recording import Recording
@@ -38,6 +40,7 @@ def predict(
     method: Method = "ransac",
     model: Path | str | None = None,
     min_views: int = 2,
+    height_mm: float | None = None,
     out: Path | None = None,
     progress: Progress | None = None,
 ) -> Pose3D:
@@ -51,6 +54,7 @@ def predict(
             from images only; "auto": volumetric where there are images, else RANSAC. The result's notes say which.
         model: folder or name of a model, which is used then, whatever `method` says.
         min_views: smallest number of agreeing views that makes a joint of classical triangulation.
+        height_mm: of the person, for a single camera; None: it stands on the floor, at height 0 of the world.
         out: folder for the files of the stages; None keeps everything in memory.
         progress: told after every frame.
 
@@ -58,14 +62,9 @@ def predict(
         TriposeError: fewer than two usable views, nobody found, bones of impossible length (wrong unit), or a learned
             method for keypoint files.
     """
-    if len(recording.cameras) < 2:
-        raise TriposeError(
-            f"{recording.folder}: {len(recording.cameras)} usable view ({', '.join(recording.cameras.names)}); "
-            "triangulation needs at least 2"
-        )
     method, name = choose(recording, method, model)
     result = None if out is None else out / f"{recording.name}.nc"
-    key = fingerprint(recording, method, min_views if name is None else name)
+    key = fingerprint(recording, method, *((min_views,) if name is None else (name, height_mm)))
     done = finished(result, read_netcdf)
     if done is not None and done.notes.get("fingerprint") == key:
         return done
@@ -73,9 +72,8 @@ def predict(
         pose2d = keypoints_of(recording, out=out, progress=progress)
         poses = lift(pose2d, recording.cameras, method=cast(classical.Method, method), min_views=min_views)
     else:
-        poses = _learned(
-            recording, name, None if out is None else out / f".{recording.name}.{key}.learned", out, progress
-        )
+        pieces = None if out is None else out / f".{recording.name}.{key}.learned"
+        poses = _learned(recording, name, height_mm, pieces, out, progress)
     check_size(poses, str(recording.calibration))
     poses.notes.update(
         {
@@ -96,8 +94,14 @@ def choose(recording: Recording, method: Method, model: Path | str | None) -> tu
     """The method that is meant; a learned one with its model.
 
     Raises:
-        TriposeError: a learned method for keypoint files.
+        TriposeError: a learned method for keypoint files, or too few views.
     """
+    alone = recording.videos and (model is not None or method in ("auto", "volumetric"))
+    if len(recording.cameras) < 2 and not alone:
+        raise TriposeError(
+            f"{recording.folder}: {len(recording.cameras)} usable view ({', '.join(recording.cameras.names)}); "
+            "triangulation needs at least 2; the volumetric model can do with one, if it is a video"
+        )
     if model is None and method in classical.METHODS:
         return method, None
     if not recording.videos:
@@ -110,9 +114,19 @@ def choose(recording: Recording, method: Method, model: Path | str | None) -> tu
 
 
 def _learned(
-    recording: Recording, name: str, pieces: Path | None, out: Path | None, progress: Progress | None
+    recording: Recording,
+    name: str,
+    height_mm: float | None,
+    pieces: Path | None,
+    out: Path | None,
+    progress: Progress | None,
 ) -> Pose3D:
     model = load_model(name)
+    place = None
+    if len(recording.cameras) == 1:
+        if not isinstance(model.config, Evidence):
+            raise TriposeError(f"the model {name} needs at least 2 views; {recording.folder} has one")
+        place = standing(model.config, height_mm=height_mm)
     n = recording.n_frames
     told = progress if progress is not None else lambda done, of: None
     # Both stages look at every frame.
@@ -123,6 +137,7 @@ def _learned(
         lambda start: ahead(recording.frames(start)),
         followed,
         model,
+        place,
         pieces,
         lambda done: told(seen + done, 2 * seen),
     )

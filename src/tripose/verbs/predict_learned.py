@@ -11,15 +11,18 @@ import numpy as np
 from jaxtyping import Float
 
 from tripose.filters import fill_gaps
-from tripose.learned import Estimate, as_poses, estimate
+from tripose.learned import BOX_SCALE, Estimate, as_poses, boxes_around, estimate
 from tripose.lifting import lift
+from tripose.models.placing import Place
 from tripose.models.weights import Model
 from tripose.pose import Pose2D, Pose3D
 from tripose.recording import FrameSet, Recording
+from tripose.track_single import box_of
 from tripose.verbs.stages import in_pieces, read_pieces, write_piece
 
 # A person who is lost for longer may be anywhere.
 _LONGEST_GAP_S = 1.0
+_KEPT = ("position_mm", "points_px", "confidence")
 
 
 def lift_learned(
@@ -27,6 +30,7 @@ def lift_learned(
     frames: Callable[[int], Iterator[FrameSet]],
     followed: Pose2D,
     model: Model,
+    place: Place | None,
     pieces: Path | None,
     progress: Callable[[int], None],
 ) -> Pose3D:
@@ -37,14 +41,24 @@ def lift_learned(
         frames: its frames, from a given one on.
         followed: the person's keypoints in all views.
         model: of any method.
+        place: for a recording of one camera, see `tripose.models.placing`.
         pieces: folder for the parts of an unfinished run; None: nothing is kept.
         progress: told the number of frames that are done.
     """
-    body_mm = where(followed, recording)
-    if pieces is None:
-        made = list(_told(estimate(frames(0), recording.cameras, body_mm, model), progress))
+    cameras = recording.cameras
+    if len(cameras) == 1:
+        points = followed.points_px[:, 0, 0]
+        boxes_px = np.stack([box_of(p, cameras, BOX_SCALE) for p in points])[:, None]
     else:
-        made = _in_pieces(recording, frames, body_mm, model, pieces, progress)
+        boxes_px = boxes_around(where(followed, recording), cameras)
+
+    def estimates(start: int) -> Iterator[Estimate]:
+        coming = estimate(islice(frames(start), len(boxes_px) - start), cameras, boxes_px, model, place)
+        for one in coming:
+            progress(one.index + 1)
+            yield one
+
+    made = list(estimates(0)) if pieces is None else _in_pieces(estimates, pieces)
     return as_poses(made, recording.cameras, model, recording.frame_rate)
 
 
@@ -54,29 +68,14 @@ def where(followed: Pose2D, recording: Recording) -> Float[np.ndarray, "time joi
     return body.position_mm[:, 0]
 
 
-def _in_pieces(
-    recording: Recording,
-    frames: Callable[[int], Iterator[FrameSet]],
-    body_mm: Float[np.ndarray, "time joint 3"],
-    model: Model,
-    pieces: Path,
-    progress: Callable[[int], None],
-) -> list[Estimate]:
+def _in_pieces(estimates: Callable[[int], Iterator[Estimate]], pieces: Path) -> list[Estimate]:
     pieces.mkdir(parents=True, exist_ok=True)
     made: list[Estimate] = []
     for piece in read_pieces(pieces):
-        parts = (piece[name] for name in ("position_mm", "points_px", "confidence"))
+        parts = (piece[name] for name in _KEPT)
         made += [Estimate(len(made) + i, *row) for i, row in enumerate(zip(*parts, strict=True))]
-    coming = estimate(islice(frames(len(made)), len(body_mm) - len(made)), recording.cameras, body_mm, model)
-    for some in in_pieces(_told(coming, progress)):
-        stacked = {n: np.stack([getattr(e, n) for e in some]) for n in ("position_mm", "points_px", "confidence")}
-        write_piece(pieces, len(made), **stacked)
+    for some in in_pieces(estimates(len(made))):
+        write_piece(pieces, len(made), **{name: np.stack([getattr(e, name) for e in some]) for name in _KEPT})
         made += some
     shutil.rmtree(pieces)
     return made
-
-
-def _told(estimates: Iterator[Estimate], progress: Callable[[int], None]) -> Iterator[Estimate]:
-    for one in estimates:
-        progress(one.index + 1)
-        yield one

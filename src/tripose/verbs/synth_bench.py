@@ -63,22 +63,19 @@ def choices_of(split: str) -> tuple[Choice, ...]:
     return FEW_VIEWS if split == "occluded" else ("all",)
 
 
-def open_bench(
-    split: Difficulty, skeleton: str, *, workers: int = 2, progress: Callable[[int, int], None] | None = None
-) -> Samples:
+def open_bench(split: Difficulty, skeleton: str, *, workers: int = 2) -> Samples:
     """A split; rendered on first use and kept in the cache.
 
     Args:
         split: one of `SPLITS`.
         skeleton: of the truth: "halpe26" or "h36m17".
         workers: processes that render.
-        progress: told the number of people that are rendered, and of all.
 
     Raises:
         TriposeError: rendering needs the package anny, or the cache cannot be written.
     """
     folder = cache_folder() / f"synth-bench-{_VERSION}" / split
-    synth(people_of(split), BODIES, folder, workers=workers, progress=progress)
+    synth(people_of(split), BODIES, folder, workers=workers)
     return open_shards(folder, skeleton)
 
 
@@ -107,8 +104,9 @@ def evaluate_bench(
     skeleton = load_model(next(iter(models.values()))).config.skeleton
     steps, rendered = 2 * BODIES * len(SPLITS), 0
     for split in SPLITS:
-        open_bench(split, skeleton, workers=workers, progress=lambda done, _: progress(rendered + done, steps))
+        open_bench(split, skeleton, workers=workers)
         rendered += BODIES
+        progress(rendered, steps)
     work = [(split, range(start, start + _ROWS)) for split in SPLITS for start in range(0, BODIES, _ROWS)]
     asked = tuple((name, str(place)) for name, place in models.items()), tuple(classical), dtype
     found = list[Predictions]()

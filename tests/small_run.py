@@ -34,6 +34,7 @@ CONFIG = {
     "log_every": 1,
     "images_every": 3,
 }
+SETS = (Blobs(5), Blobs(5, seed=1))
 
 
 def main() -> None:
@@ -50,7 +51,7 @@ def main() -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     config = TrainConfig.model_validate(CONFIG | given.set)
-    train(config, given.folder, samples=(Blobs(5), Blobs(5, seed=1)), say=say)
+    train(config, given.folder, samples=SETS, say=say)
 
 
 if __name__ == "__main__":
