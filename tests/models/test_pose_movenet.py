@@ -84,8 +84,9 @@ def test_bfloat16_copy_keeps_the_heatmaps():
     model = small_model("algebraic", backbone="movenet", confidences="none", multiplier=1.0)
     start_from_thunder(model.backbone, COCO17)
     fast, images = for_inference(model), random_images(2)
-    assert fast.backbone.encoder.stem.weight.dtype == torch.bfloat16
+    assert fast.backbone.encoder.stages[0][0].depthwise.weight.dtype == torch.float32
+    assert fast.backbone.encoder.stages[1][0].depthwise.weight.dtype == torch.bfloat16
     with torch.no_grad():
         slow_maps, fast_maps = model.encode_views(images)[0], fast.encode_views(images)[0]
     assert fast_maps.dtype == torch.float32
-    assert (slow_maps - fast_maps).norm() < 0.03 * slow_maps.norm()
+    assert (slow_maps - fast_maps).norm() < 0.03 * slow_maps.norm()  # 0.11 with the first stage in bfloat16, too

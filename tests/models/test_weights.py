@@ -10,8 +10,9 @@ import torch
 import tripose
 from people import small_model
 from tripose.errors import TriposeError
+from tripose.models import weights
 from tripose.models.inference import for_inference
-from tripose.models.weights import load_model, save_model
+from tripose.models.weights import load_model, save_model, shipped_models
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +29,7 @@ def changed(saved, folder, old, new):
     return folder
 
 
-@pytest.mark.parametrize("method", ["ransac", "algebraic", "volumetric"])
+@pytest.mark.parametrize("method", ["ransac", "algebraic", "volumetric", "evidence"])
 def test_what_is_saved_is_loaded(method, tmp_path):
     model = small_model(method)
     save_model(model, tmp_path / "model")
@@ -69,6 +70,42 @@ def test_voxels_that_cannot_be_halved_are_named(tmp_path):
         load_model(tmp_path)
 
 
+def test_another_skeleton_is_one_sentence(tmp_path):
+    save_model(small_model("evidence", backbone="movenet", skeleton="halpe26"), tmp_path / "model")
+    config = tmp_path / "model" / "config.json"
+    config.write_text(config.read_text().replace("halpe26", "coco17"))
+    with pytest.raises(TriposeError, match=r"safetensors is a checkpoint of another skeleton: of 26 joints, not 17$"):
+        load_model(tmp_path / "model")
+
+
+def test_weights_in_half_precision_are_computed_in_float32(tmp_path):
+    from safetensors.torch import save_file
+
+    model = small_model("evidence", backbone="movenet")
+    save_model(model, tmp_path)
+    halves = {k: v.half() if v.is_floating_point() else v for k, v in model.state_dict().items()}
+    save_file(halves, tmp_path / "model.safetensors")
+    loaded = load_model(tmp_path).state_dict()
+    assert all(v.dtype == model.state_dict()[k].dtype for k, v in loaded.items())
+    assert all((v == halves[k].to(v)).all() for k, v in loaded.items())
+
+
+def test_a_model_that_ships_is_loaded_by_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(TriposeError, match="evident is neither a folder nor a model that ships with the package"):
+        load_model("evident")
+    monkeypatch.setattr(weights, "_SHIPPED", tmp_path / "package")
+    for name, seed in (("evident", 1), ("another", 2)):
+        save_model(small_model("algebraic", seed=seed), tmp_path / "package" / name)
+    assert shipped_models() == ["another", "evident"]
+    with pytest.raises(TriposeError, match=r"^evidnt is neither .* package: another, evident$"):
+        load_model("evidnt")
+    ours = small_model("algebraic", seed=1).backbone.bn1.running_mean
+    assert (load_model("evident").backbone.bn1.running_mean == ours).all()
+    save_model(small_model("algebraic", seed=3), "evident")  # a folder of that name comes first
+    assert (load_model("evident").backbone.bn1.running_mean != ours).any()
+
+
 def test_a_copy_for_inference_is_not_saved(tmp_path):
     with pytest.raises(TriposeError, match="does not hold the weights of this model; missing: "):
         save_model(for_inference(small_model("algebraic")), tmp_path / "model")
@@ -90,10 +127,10 @@ def test_damaged_or_missing_files_are_named(saved, tmp_path):
 def test_weights_of_a_model_that_differs_are_listed(saved, tmp_path):
     from safetensors.torch import save_file
 
-    weights = dict(small_model("algebraic", confidences="none").state_dict())
-    weights["backbone.final_layer.weight"] = torch.zeros(16, 256, 1, 1)
-    weights["backbone.other"] = weights.pop("backbone.bn1.weight")
-    save_file(weights, tmp_path / "model.safetensors")
+    others = dict(small_model("algebraic", confidences="none").state_dict())
+    others["backbone.final_layer.weight"] = torch.zeros(16, 256, 1, 1)
+    others["backbone.other"] = others.pop("backbone.bn1.weight")
+    save_file(others, tmp_path / "model.safetensors")
     (tmp_path / "config.json").write_bytes((saved / "config.json").read_bytes())
     with pytest.raises(TriposeError) as caught:
         load_model(tmp_path)

@@ -205,7 +205,9 @@ def test_a_loss_that_the_method_cannot_have(tmp_path):
             train(wrong, tmp_path / "run", samples=(Blobs(2), None))
     train(config(steps=2, validate_every=2), tmp_path / "run", samples=(Blobs(2), None))
     assert (tmp_path / "run" / "last" / "model.safetensors").exists()
-    assert (tmp_path / "run" / "last.ckpt").exists()
+    (tmp_path / "run" / "last.ckpt").unlink()
+    with pytest.raises(TriposeError, match="it is finished"):
+        train(config(steps=2, validate_every=2), tmp_path / "run", samples=(Blobs(2), None))
 
 
 @pytest.mark.slow

@@ -125,6 +125,15 @@ def test_a_missing_library_is_told_with_the_command_that_installs_it(library, tm
         export_onnx(tmp_path, tmp_path / "model.onnx")
 
 
+@pytest.mark.parametrize("kind", [{"method": "algebraic", "confidences": "evidence"}, {"method": "evidence"}])
+def test_models_that_compare_all_pairs_of_views_are_refused(kind, tmp_path):
+    pytest.importorskip("onnxscript")
+    save_model(small_model(**kind), tmp_path / "model")
+    with pytest.raises(TriposeError, match=r"model weighs views by how far all pairs of them agree"):
+        export_onnx(tmp_path / "model", tmp_path / "model.onnx")
+    assert not (tmp_path / "model.onnx").exists()
+
+
 def test_a_ransac_model_is_refused(tmp_path):
     pytest.importorskip("onnxscript")
     save_model(small_model("ransac"), tmp_path / "model")

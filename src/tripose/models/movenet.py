@@ -140,7 +140,7 @@ class Encoder(nn.Module):
 
     def forward(self, images: Float[Tensor, "batch 3 height width"]) -> list[Tensor]:
         # The filters of the first stage cancel large numbers: rounding its depthwise weights to bfloat16 moves a tenth
-        # of the keypoints by 3 px of 256 or more, rounding everything after it by 0.3 px.
+        # of the keypoints by 3 px of 256 or more, rounding everything after it by 0.7 px.
         with torch.autocast(images.device.type, enabled=False):
             x = self.stages[0](relu6(self.stem(images)))
         levels = []

@@ -9,8 +9,7 @@ from tripose.models import movenet
 from tripose.models.config import Backbone
 from tripose.models.pose_resnet import BackboneOutput, ConfidenceHead, PoseResNet
 
-# What the ResNets do with 64 GFLOP (152 layers, 256 px), this does with one.
-_WIDTH = 1.75
+_WIDTH = 1.75  # Thunder's
 _COARSE_CHANNELS = 1280
 
 

@@ -146,9 +146,8 @@ def check_names(weights: dict[str, Any], model: nn.Module, source: Path) -> None
     missing, unknown = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())
     heatmaps = next((k for k in own if k.endswith(_HEATMAPS)), None)
     if shapes and not (missing or unknown) and heatmaps and len(weights[heatmaps]) != len(own[heatmaps]):
-        raise TriposeError(
-            f"{source} is a checkpoint of another skeleton: of {len(weights[heatmaps])} joints, not {len(own[heatmaps])}"
-        )
+        joints, wanted = len(weights[heatmaps]), len(own[heatmaps])
+        raise TriposeError(f"{source} is a checkpoint of another skeleton: of {joints} joints, not {wanted}")
     problems = [("missing: ", missing), ("unknown: ", unknown), ("of another shape: ", shapes)]
     found = [f"{what}{_some(names)}" for what, names in problems if names]
     if found:

@@ -101,16 +101,16 @@ def _past(config: TrainConfig, folder: Path) -> Path | None:
     """The checkpoint to go on from, if the folder has one of this run; a folder where nothing was learned is as good
     as an empty one.
     """
-    said, checkpoint = folder / _CONFIG, folder / _CHECKPOINT
+    said, checkpoint, finished = folder / _CONFIG, folder / _CHECKPOINT, (folder / _METRICS).is_file()
     if not said.is_file():
         if folder.is_dir() and any(folder.iterdir()):
             raise TriposeError(f"{folder} is not empty and holds no training run; choose another folder")
         return None
-    if not checkpoint.is_file():
+    if not finished and not checkpoint.is_file():
         return None
     if read_config(said) != config:
         raise TriposeError(f"{folder} holds a run with another configuration; choose another folder")
-    if (folder / _METRICS).is_file():
+    if finished:
         raise TriposeError(f"{folder} holds this run, and it is finished; choose another folder to repeat it")
     return checkpoint
 
