@@ -38,7 +38,7 @@ class Shards(Entry):
 
 
 class Synthetic(Entry):
-    """People that are rendered when they are needed, see `tripose.data.synthetic.people`.
+    """A few people, rendered when they are first needed and then kept in memory; `tripose synth` stores more of them.
 
     Attributes:
         samples: how many.
@@ -198,8 +198,9 @@ class TrainConfig(Entry):
 
     Attributes:
         model: what is trained.
-        init: "movenet" (the published Thunder), or the folder of a model of the same skeleton: weights whose name and
-            shape agree are taken, the others are random.
+        init: "movenet" (the published Thunder), or folder or name of a model of the same skeleton: weights whose name
+            and shape agree are taken, the others are random.
+        fresh: names of parts that start from random weights all the same.
         data: what it is trained on.
         losses: what is minimised.
         optimiser: how.
@@ -216,6 +217,7 @@ class TrainConfig(Entry):
 
     model: Annotated[ModelConfig, Field(discriminator="method")]
     init: Literal["movenet"] | Path | None = None
+    fresh: Prefixes = ()
     data: Data
     losses: Losses
     optimiser: Optimiser = Optimiser()

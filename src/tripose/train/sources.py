@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tripose.data.batch import Sample, Samples
 from tripose.errors import TriposeError
@@ -66,6 +66,33 @@ class First:
         return self.samples[index]
 
 
+@dataclass(frozen=True)
+class Kept:
+    """A small data set whose samples are expensive: each is made once a process, and kept in memory.
+
+    Attributes:
+        samples: the data set.
+    """
+
+    samples: Samples
+    _made: dict[int, Sample] = field(default_factory=dict)
+
+    @property
+    def skeleton(self) -> Skeleton:
+        """That of the data set."""
+        return self.samples.skeleton
+
+    def __len__(self) -> int:
+        """That of the data set."""
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> Sample:
+        """One of them."""
+        if index not in self._made:
+            self._made[index] = self.samples[index]
+        return self._made[index]
+
+
 def _open(source: Source, config: TrainConfig) -> Samples:
     skeleton, side_px = config.model.joints, config.model.image_size_px[0]
     samples: Samples
@@ -73,7 +100,7 @@ def _open(source: Source, config: TrainConfig) -> Samples:
         from tripose.data.synthetic.people import People, RandomPeople
 
         people = People(**source.model_dump(exclude={"kind", "samples"}), image_size_px=side_px)
-        samples = RandomPeople(people, source.samples, skeleton.name)
+        samples = Kept(RandomPeople(people, source.samples, skeleton.name))
     elif isinstance(source, Shards):
         from tripose.data.shards import open_shards
 

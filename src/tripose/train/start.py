@@ -24,14 +24,27 @@ def initial_model(config: TrainConfig) -> tuple[Model, str]:
     """
     torch.manual_seed(config.seed)
     model = build_model(config.model)
+    random = {name: weight.clone() for name, weight in model.state_dict().items() if _within(name, config.fresh)}
+    if len(config.fresh) and not random:
+        raise TriposeError(f"fresh: the model has no part {config.fresh[0]!r}")
+    said = _initialise(model, config)
+    model.load_state_dict(random, strict=False)
+    return model, said + (f"; random: {', '.join(config.fresh)}" if config.fresh else "")
+
+
+def _within(name: str, parts: tuple[str, ...]) -> bool:
+    return any(name == part or name.startswith(f"{part}.") for part in parts)
+
+
+def _initialise(model: Model, config: TrainConfig) -> str:
     if config.init is None:
-        return model, "all weights are random"
+        return "all weights are random"
     if config.init == "movenet":
         backbone = model.algebraic.backbone if isinstance(model, EvidenceTriangulation) else model.backbone
         if not isinstance(backbone, PoseMoveNet):
             raise TriposeError(f"init is movenet, and model.backbone is {config.model.backbone}: it has to be movenet")
         start_from_thunder(backbone, config.model.joints)
-        return model, "the 2D network starts from MoveNet Thunder"
+        return "the 2D network starts from MoveNet Thunder"
     own = model.state_dict()
     taken = {name: w for name, w in _given(config.init, config).items() if name in own and w.shape == own[name].shape}
     if not taken:
@@ -39,7 +52,7 @@ def initial_model(config: TrainConfig) -> tuple[Model, str]:
     model.load_state_dict(taken, strict=False)
     fresh = sorted({".".join(name.split(".")[:2]) for name in own.keys() - taken.keys()})
     said = f"{len(taken)} of {len(own)} tensors are from {config.init}"
-    return model, said + (f"; random: {', '.join(fresh)}" if fresh else "")
+    return said + (f"; random: {', '.join(fresh)}" if fresh else "")
 
 
 def _given(folder: Path, config: TrainConfig) -> dict[str, Tensor]:
