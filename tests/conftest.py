@@ -1,9 +1,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import jaxtyping
 import pytest
+
+if TYPE_CHECKING:
+    from tripose.data.synthetic.bodies import BodyModel
 
 
 @pytest.fixture
@@ -13,3 +17,19 @@ def unchecked() -> Iterator[None]:
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", before)
+
+
+@pytest.fixture(scope="session")
+def bodies() -> BodyModel:
+    """The body model; its first build (90 s, 0.8 GB) is one worker's, and the others wait for the files it leaves."""
+    pytest.importorskip("numba")
+    pytest.importorskip("anny")
+    from anny.paths import get_anny_cache_path
+    from filelock import FileLock  # a dependency of torch
+
+    from tripose.data.synthetic.bodies import load_bodies
+
+    cache = get_anny_cache_path()
+    cache.mkdir(parents=True, exist_ok=True)
+    with FileLock(cache / "tests.lock"):
+        return load_bodies()

@@ -9,7 +9,7 @@ import torch
 
 from reference.triangulate import distort_point
 from scene import ring
-from tripose.cameras import Cameras
+from tripose.cameras import TO_Z_UP, Cameras
 from tripose.errors import TriposeError
 from tripose.lens import undistort
 
@@ -186,6 +186,34 @@ def test_select_is_by_name():
     torch.testing.assert_close(chosen.centers_mm, rig.centers_mm[[2, 0]])
     with pytest.raises(TriposeError, match="no camera named 'cam9'; the calibration has cam1, cam2, cam3, cam4"):
         rig.select(["cam9"])
+
+
+@pytest.mark.parametrize("batch", [(), (2, 3)])
+def test_joined_rigs_see_what_they_saw_apart(batch):
+    lenses = (LENSES[5], [], [0.05, 0.01, -0.003, 0.002])
+    whole = Cameras.build(
+        ["a", "b", "c"], [K] * 3, [np.eye(3)] * 3, [[0, 0, 3000.0 + 100 * i] for i in range(3)],
+        [[1024, 1000], [640, 480], [200, 300]], lenses, [False, False, True], up="-y",
+    )  # fmt: skip
+    parts = ("K", "R", "t", "distortion", "size_px")
+    whole = replace(whole, **{p: (x := getattr(whole, p)).expand(*batch, *x.shape) for p in parts})
+    joined = Cameras.join([whole.select(["c"]), whole.select(["b", "a"])])
+    assert joined.names == ("c", "b", "a")
+    assert joined.lens == ("fisheye", "pinhole", "opencv")
+    assert joined.up == "-y"
+    expected = whole.select(["c", "b", "a"])
+    assert all(torch.equal(getattr(joined, part), getattr(expected, part)) for part in parts)
+    points = torch.as_tensor(cloud(20)).expand(*batch, 20, 3)
+    torch.testing.assert_close(joined.project(points)[0], expected.project(points)[0])
+
+
+@pytest.mark.parametrize("up", TO_Z_UP)
+def test_every_axis_is_turned_to_z(up):
+    turn = np.array(TO_Z_UP[up])
+    np.testing.assert_array_equal(turn @ turn.T, np.eye(3))
+    assert np.linalg.det(turn) == pytest.approx(1)
+    axis = np.eye(3)["xyz".index(up[-1])] * (-1 if up.startswith("-") else 1)
+    np.testing.assert_array_equal(turn @ axis, [0, 0, 1])
 
 
 # --- What no camera can be -------------------------------------------------------------------------------------------

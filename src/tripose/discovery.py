@@ -121,7 +121,7 @@ def match_views(cameras: Sequence[str], views: Sequence[str], calibration: Path)
     ``int_cam01_img`` and ``cam01``, but never ``cam1`` and ``cam10``.
 
     Raises:
-        TriposeError: fewer than two views match, or a name fits more than one.
+        TriposeError: no view matches, one does not though a camera is free, or a name fits more than one.
     """
     if not views:
         return {}
@@ -141,7 +141,7 @@ def match_views(cameras: Sequence[str], views: Sequence[str], calibration: Path)
         if fits:
             pairs[fits[0]] = view
     unmatched = [v for v in views if v not in pairs.values()]
-    if len(pairs) < 2 or (unmatched and len(pairs) < len(cameras)):
+    if not pairs or (unmatched and len(pairs) < len(cameras)):
         raise TriposeError(
             f"{calibration}: no camera for the view {', '.join(map(repr, unmatched or views))}; the calibration has "
             f"{', '.join(cameras)}. Views and cameras are matched by name: rename one, or map them in recording.yaml"

@@ -55,7 +55,7 @@ def follow_one_view(
 
 def box_of(points_px: Float[np.ndarray, "17 2"], camera: Cameras, scale: float) -> Float[np.ndarray, 4]:
     """The square around raw keypoints, ideal pixels; NaN where there is none."""
-    ideal = camera.undistort(torch.from_numpy(points_px)[None])[0].numpy()
+    ideal = camera.undistort(torch.as_tensor(points_px, dtype=torch.float64)[None])[0].numpy()
     return square_box(ideal, scale) if np.isfinite(ideal).all(-1).any() else np.full(4, np.nan)
 
 

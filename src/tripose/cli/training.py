@@ -67,7 +67,6 @@ def evaluate(
     from tripose.models.weights import load_model
     from tripose.verbs.evaluate import evaluate as run
     from tripose.verbs.evaluate import evaluate_again, parse_classical, parse_models
-    from tripose.verbs.synth_bench import evaluate_bench
 
     if all(path.endswith(".npz") for path in data):
         return _errors(evaluate_again([Path(path) for path in data], out), out)
@@ -78,6 +77,8 @@ def evaluate(
         raise TriposeError("no model is given: --model NAME, for example --model algebraic-synthetic")
     baselines, dtype = parse_classical(classical), torch.float32 if exact else None
     if data[0] == "synth-bench":
+        from tripose.verbs.synth_bench import evaluate_bench  # needs an extra, which stored data sets do not
+
         with progress("synth-bench") as step:
             return _errors(evaluate_bench(named, out, classical=baselines, dtype=dtype, progress=step), out)
     samples = open_shards(data[0], load_model(next(iter(named.values()))).config.skeleton)

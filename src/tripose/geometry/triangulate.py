@@ -111,7 +111,7 @@ def assess(
 ) -> Triangulation:
     """How well views support positions that something else found: what `triangulate` says about its own.
 
-    Positions are kept whatever supports them; ``n_views`` tells.
+    Positions are kept whatever supports them; ``n_views`` tells, and no covariance is known of fewer than two.
 
     Args:
         cameras: one rig.
@@ -183,12 +183,12 @@ def _judge(
         agrees = torch.isfinite(error_px) if method == "dlt" else error_px < 3 * scale_px
         inlier = seen & agrees & determined[..., None, :]
         n_views = inlier.sum(-2)
-        valid = n_views >= min_views
+        valid = determined & (n_views >= min_views)
         weight = torch.where(inlier, rays.weight, 0.0)
         covariance = None
         if with_covariance:
             covariance = _covariance_mm2(rays, position, weight, error_px, scale_px)
-            covariance = torch.where(valid[..., None, None], covariance, torch.nan)
+            covariance = torch.where((valid & (n_views > 1))[..., None, None], covariance, torch.nan)
         score = weight if method == "dlt" else weight.square()
         confidence = score.sum(-2) / n_views.clamp(min=1)
     position_mm = torch.where(valid[..., None, :], position * 1000.0, torch.nan).mT

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Union
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from tripose.errors import TriposeError
 from tripose.models.algebraic import AlgebraicTriangulation
@@ -23,7 +23,10 @@ Model = RansacTriangulation | AlgebraicTriangulation | VolumetricTriangulation |
 _CONFIG, _WEIGHTS = "config.json", "model.safetensors"
 # How the name of the layer ends that has one output per joint.
 _HEATMAPS = ("final_layer.weight", "keypoint_heatmap.1.weight")
-_SHIPPED = Path(str(resources.files("tripose"))) / "weights"
+SHIPPED = Path(str(resources.files("tripose"))) / "weights"
+"""Folder of the weights that ship with the package."""
+KEYPOINTS = "keypoints-synthetic.safetensors"
+"""The 2D network of all models that ship: as it is the same, it is there once."""
 
 
 def build_model(config: ModelConfig) -> Model:
@@ -48,9 +51,6 @@ def load_model(name: Path | str) -> Model:
         TriposeError: there is no such folder or model, a file is missing or damaged, the configuration has an unknown
             or illegal entry, or the weights are those of another model; the entries are named.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     folder = Path(name)
     if not folder.exists():
         if str(name) not in shipped_models():
@@ -58,7 +58,7 @@ def load_model(name: Path | str) -> Model:
                 f"{name} is neither a folder nor a model that ships with the package: "
                 f"{', '.join(shipped_models()) or 'none does'}"
             )
-        folder = _SHIPPED / name
+        folder = SHIPPED / name
     for name in (_CONFIG, _WEIGHTS):
         if not (folder / name).is_file():
             raise TriposeError(f"{folder} is not a model: it has no {name}")
@@ -66,18 +66,33 @@ def load_model(name: Path | str) -> Model:
         model = build_model(parse_config((folder / _CONFIG).read_text(encoding="utf-8")))
     except (ValueError, OSError) as error:
         raise TriposeError(f"{folder / _CONFIG}: {error}") from error
-    try:
-        weights = load_file(folder / _WEIGHTS)
-    except (SafetensorError, OSError) as error:
-        raise TriposeError(f"{folder / _WEIGHTS} cannot be read, it is damaged or incomplete: {error}") from error
+    weights = _read(folder / _WEIGHTS)
+    if folder.parent == SHIPPED:
+        weights |= {f"{backbone_of(model)}.{key}": value for key, value in _read(SHIPPED / KEYPOINTS).items()}
     check_names(weights, model, folder / _WEIGHTS)
     model.load_state_dict(weights)
     return model.eval()
 
 
+def backbone_of(model: Model) -> str:
+    """What the model's 2D network is called in it."""
+    return "algebraic.backbone" if isinstance(model, EvidenceTriangulation) else "backbone"
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        weights: dict[str, Tensor] = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise TriposeError(f"{path} cannot be read, it is damaged or incomplete: {error}") from error
+    return weights
+
+
 def shipped_models() -> list[str]:
     """Names of the models that ship with the package."""
-    return sorted(path.parent.name for path in _SHIPPED.glob(f"*/{_CONFIG}"))
+    return sorted(path.parent.name for path in SHIPPED.glob(f"*/{_CONFIG}"))
 
 
 def save_model(model: Model, folder: Path | str) -> None:

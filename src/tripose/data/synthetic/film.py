@@ -22,6 +22,9 @@ from tripose.skeleton import HALPE26
 
 # Bodies made together: the body model takes 1 ms each then, instead of 6 alone.
 _TOGETHER = 32
+# A pixel position outside of every image. Corners that a strong lens cannot have seen (9 % of the rigs have some) are
+# black.
+_NOWHERE = -1e5
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,9 @@ class _Lens:
         ideal = camera.undistort(raw)[0]
         low, high = ideal.nan_to_num(0).amin(0).floor() - 1, ideal.nan_to_num(0).amax(0).ceil() + 2
         self.ideal = camera.undistorted().crop(torch.cat([low, high])[None])
-        self.x, self.y = (ideal - low).float().reshape(height, width, 2).permute(2, 0, 1).contiguous().numpy()
+        self.x, self.y = (
+            (ideal - low).nan_to_num(_NOWHERE).float().reshape(height, width, 2).permute(2, 0, 1).contiguous().numpy()
+        )
 
     def bend(self, image: Float32[np.ndarray, "rows columns 3"]) -> Float32[np.ndarray, "height width 3"]:
         bent: Float32[np.ndarray, "height width 3"] = np.asarray(cv2.remap(image, self.x, self.y, cv2.INTER_LINEAR))

@@ -9,9 +9,15 @@ from __future__ import annotations
 import math
 from typing import NamedTuple, no_type_check
 
-import numba as nb
 import numpy as np
 from jaxtyping import Float, Float32, Int32, Int64
+
+from tripose.errors import missing_extra
+
+try:
+    import numba as nb
+except ModuleNotFoundError as error:
+    raise missing_extra("numba", "synth") from error
 
 from tripose.data.synthetic.patterns import COLOUR, COLOUR2, FREQUENCY, GLOSS, PATTERN, noise, pattern
 
