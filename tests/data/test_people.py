@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import sys
 from concurrent.futures import ProcessPoolExecutor
@@ -241,23 +242,24 @@ def surfaces_of(people, index, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("skeleton", BOTH, ids=lambda s: s.name)
-def test_joints_are_where_the_person_is_and_are_hidden_by_what_is_before_them(bodies, skeleton, monkeypatch):
+def test_joints_are_where_the_person_is_and_are_hidden_by_what_is_before_them(bodies, monkeypatch):
     hidden_by_things = 0
-    for difficulty in ("clear", "occluded"):
-        for index in range(4):
-            one, surfaces = surfaces_of(replace(CLEAR, difficulty=difficulty), index, monkeypatch)
-            points, inside = projected(one, skeleton)
-            assert inside.mean() > 0.97
-            for view, surface in enumerate(surfaces):
-                scale = len(surface.face) / one.cameras.size_px[view, 0].item()
-                x, y = ((points[view, inside[view]] + 0.5) * scale - 0.5).round().astype(int).T
-                face, visible = surface.face[y, x], one.visible[skeleton.name][view, inside[view]]
-                is_person = (face >= 0) & (face < len(bodies.faces))
-                if difficulty == "clear":
-                    assert is_person.all()
-                assert is_person[visible].all()
-                hidden_by_things += (~is_person & ~visible).sum()
+    samples = [
+        surfaces_of(replace(CLEAR, difficulty=difficulty), index, monkeypatch)
+        for difficulty in ("clear", "occluded")
+        for index in range(4)
+    ]
+    for (one, surfaces), skeleton in itertools.product(samples, BOTH):
+        points, inside = projected(one, skeleton)
+        assert inside.mean() > 0.97
+        for view, surface in enumerate(surfaces):
+            scale = len(surface.face) / one.cameras.size_px[view, 0].item()
+            x, y = ((points[view, inside[view]] + 0.5) * scale - 0.5).round().astype(int).T
+            face, visible = surface.face[y, x], one.visible[skeleton.name][view, inside[view]]
+            is_person = (face >= 0) & (face < len(bodies.faces))
+            assert is_person[visible].all()
+            assert is_person.all() or one.group == "occluded"
+            hidden_by_things += (~is_person & ~visible).sum()
     assert hidden_by_things > 20
 
 

@@ -69,23 +69,20 @@ def test_a_data_set_is_made_once_and_mended_and_grows_and_shrinks(bodies, tmp_pa
     assert told == []
     assert last.stat().st_mtime_ns == stamp
 
-    first.unlink()  # interrupted
-    make(3)
-    assert told == [(3, 3)]
-    assert content(first) == before
-    assert last.stat().st_mtime_ns == stamp
-
-    third, stamp = open_shards(tmp_path, "h36m17")[2], first.stat().st_mtime_ns
+    third = open_shards(tmp_path, "h36m17")[2]
+    first.unlink()  # interrupted, and more are wanted
     make(5)
     assert shards_of(tmp_path) == [first.name, "00000002-00000004.safetensors", "00000004-00000005.safetensors"]
-    assert first.stat().st_mtime_ns == stamp
-    grown = open_shards(tmp_path, "h36m17")
+    assert sorted(told)[-1] == (5, 5)
+    assert content(first) == before
+    grown, stamp = open_shards(tmp_path, "h36m17"), first.stat().st_mtime_ns
     assert len(grown) == 5
     np.testing.assert_array_equal(grown[2].images, third.images)
     np.testing.assert_array_equal(grown[2].keypoints_mm, third.keypoints_mm)
 
     make(2)
     assert shards_of(tmp_path) == [first.name]
+    assert first.stat().st_mtime_ns == stamp
     with pytest.raises(TriposeError, match=r"holds other synthetic people, see .*synth\.json; choose another folder"):
         synth(replace(PEOPLE, seed=5), 2, tmp_path, workers=1)
     assert content(first) == before
@@ -127,7 +124,7 @@ def test_the_command_makes_a_sound_recording(bodies, tmp_path):
 
 
 @pytest.mark.parametrize("views", ["5-2", "0", "two", "1-2-3"])
-def test_numbers_of_views_that_are_none_are_refused(views, tmp_path):
+def test_numbers_of_views_that_are_none_are_refused(views):
     from tripose.cli.training import _range
 
     with pytest.raises(TriposeError, match=f"--views is '{views}'; expected a number of cameras, or two as in 2-8"):
@@ -136,13 +133,11 @@ def test_numbers_of_views_that_are_none_are_refused(views, tmp_path):
     assert _range("2-8") == (2, 8)
 
 
-@pytest.mark.parametrize("package", ["numba", "anny"])
-def test_a_missing_package_is_one_sentence(package, tmp_path):
-    done = tripose("synth", tmp_path / "people", "--samples", 1, without=(package,))
+def test_a_missing_package_is_one_sentence(tmp_path):
+    done = tripose("synth", tmp_path / "people", "--samples", 1, without=("numba",))
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
-    assert package in done.stderr
-    assert "pip install 'tripose[synth]'" in done.stderr
+    assert "the library 'numba', which is not installed: pip install 'tripose[synth]'" in done.stderr
     assert not (tmp_path / "people").exists()
 
 
