@@ -45,12 +45,12 @@ def random_clothes(
     skin[:3] = skin[3:6] = tone * [1, rng.uniform(0.9, 1.05), rng.uniform(0.85, 1.05)]
     skin[GLOSS] = 0.25
     materials = np.tile(skin, (9, 1))
-    shirt, trousers = random_material(rng, (20, 120)), random_material(rng, (20, 120))
+    shirt, trousers = random_material(rng, (20.0, 120.0)), random_material(rng, (20.0, 120.0))
     if rng.random() < 0.4:
         trousers[PATTERN] = 0
     thickness = rng.uniform((0, 2, 2, 2, 8, 2, 2, 5, 0), (0, 20, 15, 20, 8, 12, 12, 30, 0))
     long_legs, sleeves, long_sleeves = rng.random() < 0.7, rng.random() < 0.85, rng.random() < 0.45
-    materials[_SHIRT], materials[_TROUSERS], materials[_SHOES] = shirt, trousers, random_material(rng, (20, 120))
+    materials[_SHIRT], materials[_TROUSERS], materials[_SHOES] = shirt, trousers, random_material(rng, (20.0, 120.0))
     if rng.random() < 0.08:  # overalls, or a suit of one colour
         materials[_TROUSERS] = trousers = shirt
     for part, worn, like in (
@@ -67,14 +67,14 @@ def random_clothes(
     hair = np.array([0.25, 0.16, 0.09]) * rng.uniform(0.1, 3.0)
     materials[_HAIR] = [*hair, 0.02, 0.02, 0.02, CLOUDS, 40, 0.15]
     if rng.random() < 0.1:  # bald, or a cap
-        materials[_HAIR] = skin if rng.random() < 0.5 else random_material(rng, (20, 120))
+        materials[_HAIR] = skin if rng.random() < 0.5 else random_material(rng, (20.0, 120.0))
     materials[_EYE] = [0.85, 0.85, 0.85, 0.1, 0.1, 0.1, CLOUDS, 60, 0.6]
     return materials.astype(np.float32), thickness
 
 
 def random_walls(rng: np.random.Generator) -> Float32[np.ndarray, "6 material"]:
     """Materials of -x, +x, -y, +y, floor, ceiling: half of the rooms are of one colour, as laboratories are."""
-    walls = np.stack([random_material(rng, (2, 14)) for _ in range(6)])
+    walls = np.stack([random_material(rng, (2.0, 14.0)) for _ in range(6)])
     walls[:, COLOUR2 : COLOUR2 + 3] = walls[:, :3] * 0.6 + walls[:, COLOUR2 : COLOUR2 + 3] * 0.4
     walls[:, GLOSS] = 0
     if rng.random() < 0.5:

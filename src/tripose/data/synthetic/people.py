@@ -153,7 +153,7 @@ def _along_the_walls(rng: np.random.Generator, rig: Cameras, room_mm: Float[np.n
         where[1 - axis] = rng.uniform(-1, 1) * room_mm[1 - axis]
         where[2] = size[2] / 2 if rng.random() < 0.6 else rng.uniform(300, room_mm[2])
         turn = np.eye(3) if axis == 1 else np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
-        things.append(box(where, size, turn, random_material(rng, (5, 40))))
+        things.append(box(where, size, turn, random_material(rng, (5.0, 40.0))))
     return things
 
 
@@ -178,7 +178,7 @@ def _in_the_way(
         across = np.array([-towards[1], towards[0], 0]) * rng.uniform(-200, 200)
         where = joint + towards * rng.uniform(550, 1300) + across + [0, 0, rng.uniform(-200, 200)]
         tilt = _tilted(rng, 1.2 if plank else 0.5)
-        material = random_material(rng, (10, 60))
+        material = random_material(rng, (10.0, 60.0))
         if np.linalg.norm(who.vertices_mm[::20] - where, axis=1).min() > size.max() / 2:
             things.append(box(where, size, tilt, material))
     if rng.random() < (0.45 if mixed else 0.3):

@@ -53,6 +53,7 @@ class Light(NamedTuple):
 
 
 @nb.njit(cache=True, nogil=True, fastmath=False)
+@no_type_check
 def rasterise(
     points_px: Float[np.ndarray, "vertex 2"],
     depth_mm: Float[np.ndarray, " vertex"],
@@ -283,6 +284,7 @@ def shade(
 
 
 @nb.njit(cache=True, nogil=True)
+@no_type_check
 def vertex_normals(
     vertices_mm: Float[np.ndarray, "vertex 3"], faces: Int32[np.ndarray, "face 3"]
 ) -> Float32[np.ndarray, "vertex 3"]:
