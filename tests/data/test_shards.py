@@ -58,14 +58,16 @@ def test_long_sets_become_several_shards(tmp_path, monkeypatch):
     assert write_shards((rendered(i, 2) for i in range(7)), tmp_path, progress=told.append) == 7
     assert told == [3, 6, 7]
     assert [p.name for p in sorted(tmp_path.iterdir())] == [f"0000000{i}.safetensors" for i in (0, 3, 6)]
-    np.testing.assert_array_equal(open_shards(tmp_path, "h36m17")[5].keypoints_mm, rendered(5, 2).keypoints_mm["h36m17"])
+    np.testing.assert_array_equal(
+        open_shards(tmp_path, "h36m17")[5].keypoints_mm, rendered(5, 2).keypoints_mm["h36m17"]
+    )
 
 
 def test_damage_is_told_by_file(folder, tmp_path):
     shard = folder / "00000005.safetensors"
     content = shard.read_bytes()
     shard.write_bytes(content[: len(content) // 2])
-    with pytest.raises(TriposeError, match="00000005.safetensors cannot be read, it is damaged or incomplete"):
+    with pytest.raises(TriposeError, match=r"00000005.safetensors cannot be read, it is damaged or incomplete"):
         open_shards(folder, "halpe26")
     start = content.index(b"\xff\xd8\xff")
     shard.write_bytes(content[:start] + b"\0" * 500 + content[start + 500 :])
