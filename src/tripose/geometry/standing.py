@@ -77,7 +77,11 @@ def _upright(
     points_px: Float[Tensor, "batch joint 2"], cameras: Cameras, up: Up
 ) -> tuple[Float[Tensor, "batch 3"], Float[Tensor, "batch joint 3"]]:
     """Camera centre and rays with z up."""
-    rays = cameras.rays(points_px.double()[:, None])[:, 0]
+    points = points_px.double()
+    if cameras.K.ndim == 3:  # one camera for all: every sample is just more points
+        rays = cameras.rays(points.flatten(0, 1)[None])[0].unflatten(0, points.shape[:2])
+    else:
+        rays = cameras.rays(points[:, None])[:, 0]
     centre = cameras.centers_mm[..., 0, :].expand(len(points_px), 3)
     turn = centre.new_tensor(TO_Z_UP[up])
     return centre @ turn.T, rays @ turn.T
