@@ -6,6 +6,7 @@ import json
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import tripose
 from people import small_model
@@ -79,8 +80,6 @@ def test_another_skeleton_is_one_sentence(tmp_path):
 
 
 def test_weights_in_half_precision_are_computed_in_float32(tmp_path):
-    from safetensors.torch import save_file
-
     model = small_model("evidence", backbone="movenet")
     save_model(model, tmp_path)
     halves = {k: v.half() if v.is_floating_point() else v for k, v in model.state_dict().items()}
@@ -94,14 +93,18 @@ def test_a_model_that_ships_is_loaded_by_its_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(TriposeError, match="evident is neither a folder nor a model that ships with the package"):
         load_model("evident")
-    monkeypatch.setattr(weights, "_SHIPPED", tmp_path / "package")
+    monkeypatch.setattr(weights, "SHIPPED", tmp_path / "package")
     for name, seed in (("evident", 1), ("another", 2)):
         save_model(small_model("algebraic", seed=seed), tmp_path / "package" / name)
+    # Models that ship have one 2D network in common.
+    network = small_model("algebraic", seed=1).backbone.state_dict()
+    save_file(network, tmp_path / "package" / weights.KEYPOINTS)
     assert shipped_models() == ["another", "evident"]
     with pytest.raises(TriposeError, match=r"^evidnt is neither .* package: another, evident$"):
         load_model("evidnt")
     ours = small_model("algebraic", seed=1).backbone.bn1.running_mean
     assert (load_model("evident").backbone.bn1.running_mean == ours).all()
+    assert (load_model("another").backbone.bn1.running_mean == ours).all()
     save_model(small_model("algebraic", seed=3), "evident")  # a folder of that name comes first
     assert (load_model("evident").backbone.bn1.running_mean != ours).any()
 
@@ -125,8 +128,6 @@ def test_damaged_or_missing_files_are_named(saved, tmp_path):
 
 
 def test_weights_of_a_model_that_differs_are_listed(saved, tmp_path):
-    from safetensors.torch import save_file
-
     others = dict(small_model("algebraic", confidences="none").state_dict())
     others["backbone.final_layer.weight"] = torch.zeros(16, 256, 1, 1)
     others["backbone.other"] = others.pop("backbone.bn1.weight")
