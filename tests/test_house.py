@@ -23,7 +23,8 @@ HEAVY = (
 # Room -> rooms it may import. A file at the top is a room of its own.
 NOUNS = {"errors", "lens", "cameras", "skeleton", "pose"}
 MAY_IMPORT = {
-    "geometry": NOUNS,
+    "compiled": {"errors"},
+    "geometry": NOUNS | {"compiled"},
     "models": NOUNS | {"geometry"},
     "formats": NOUNS,
     "filters": NOUNS,
@@ -37,7 +38,7 @@ MAY_IMPORT = {
     "video_writer": {"errors"},
     "recording": NOUNS | {"discovery", "image_folder", "recording_file", "video", "formats"},
     "track": NOUNS | {"associate", "detect", "geometry", "models", "recording"},
-    "data": NOUNS | {"discovery", "formats", "geometry", "image_folder", "lifting", "recording"},
+    "data": NOUNS | {"compiled", "discovery", "formats", "geometry", "image_folder", "lifting", "recording"},
     "train": NOUNS | {"data", "geometry", "metrics", "models"},
     "metrics": NOUNS,
     "evaluation": NOUNS | {"data", "drawing", "formats", "geometry", "metrics", "models"},

@@ -4,24 +4,21 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import accumulate
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float, Int, UInt8
 
 from tripose.cameras import Cameras
 from tripose.data.batch import Sample
 from tripose.errors import TriposeError
-from tripose.geometry.crops import crop_person, square_box
+from tripose.geometry.crops import crop_person, person_box
 from tripose.recording import FrameSet, Recording
 from tripose.skeleton import Skeleton
 
 # Side of a crop over the longer side of the box around the projected joints, as prediction cuts them.
 _BOX_SCALE = 1.25
-LEAST_JOINTS = 3
-"""With fewer known joints nobody knows where a person ends."""
 # So many frames are decoded and thrown away rather than sought: a seek decodes from the last key frame on.
 _WORTH_A_SEEK = 250
 
@@ -88,17 +85,19 @@ class LabelledSamples:
         views, crops = [], []
         for view, (name, image) in enumerate(zip(cameras.names, images, strict=True)):
             camera = cameras.select([name])
-            box = person_box(camera, keypoints) if image is not None and clip.visible[row, view].any() else None
+            box = (
+                person_box(camera, keypoints, _BOX_SCALE)
+                if image is not None and clip.visible[row, view].any()
+                else None
+            )
             if image is not None and box is not None:
                 views.append(view)
                 crops.append(crop_person(image, camera, box, self.side_px))
         if not crops:
             return None
-        rigs = [rig for _, rig in crops]
-        pinholes = cameras.undistorted().select([cameras.names[v] for v in views])
         return Sample(
             images=np.stack([image for image, _ in crops]),
-            cameras=replace(pinholes, K=torch.cat([r.K for r in rigs]), size_px=torch.cat([r.size_px for r in rigs])),
+            cameras=Cameras.join([rig for _, rig in crops]),
             keypoints_mm=keypoints,
             visible=clip.visible[row, views],
             group=clip.group,
@@ -119,20 +118,3 @@ class LabelledSamples:
                 break
         self._last = last
         return (None,) * len(recording.cameras) if last is None else last.images
-
-
-def person_box(camera: Cameras, keypoints_mm: Float[np.ndarray, "joint 3"]) -> Float[np.ndarray, 4] | None:
-    """The square around a person in one view, in ideal pixels; None where the person is not in the image.
-
-    Args:
-        camera: one view.
-        keypoints_mm: world frame; NaN where unknown.
-    """
-    ideal = camera.undistorted().project(torch.from_numpy(keypoints_mm))[0][0].numpy()
-    if np.isfinite(ideal).all(-1).sum() < LEAST_JOINTS:
-        return None
-    box = square_box(ideal, _BOX_SCALE)
-    width, height = camera.size_px[0].tolist()
-    inside = box[0] < width and box[1] < height and box[2] > 0 and box[3] > 0
-    # A person very near to a camera plane projects to an enormous box.
-    return box if inside and box[2] - box[0] < 4 * max(width, height) else None

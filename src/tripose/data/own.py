@@ -25,10 +25,11 @@ from jaxtyping import Bool, Float
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tripose.cameras import Cameras
-from tripose.data.labelled import LEAST_JOINTS, Labelled, LabelledSamples
+from tripose.data.labelled import Labelled, LabelledSamples
 from tripose.data.truth import Truth, read_truth, to_skeleton
 from tripose.data.views import in_image
 from tripose.errors import TriposeError
+from tripose.geometry.crops import LEAST_JOINTS
 from tripose.lifting import LEG_BONE_MM, leg_bone_mm, up_from_body
 from tripose.pose import Pose3D
 from tripose.recording import Recording

@@ -51,16 +51,20 @@ def blur(image: Image, rng: np.random.Generator) -> Image:
         return np.asarray(cv2.GaussianBlur(image, (0, 0), rng.uniform(0.4, 2.0)))
     height, width = image.shape[:2]
     if kind == 1:
-        length = int(rng.integers(1, 6)) * 2 + 1
-        angle = rng.uniform(0, np.pi)
-        reach = (length // 2) * np.array([np.cos(angle), np.sin(angle)])
-        middle = length // 2
-        start, end = np.rint(middle - reach).astype(int).tolist(), np.rint(middle + reach).astype(int).tolist()
-        line = cv2.line(np.zeros((length, length), np.float32), start, end, 1.0)
-        return np.asarray(cv2.filter2D(image, -1, line / line.sum()))
+        length_px = int(rng.integers(1, 6)) * 2 + 1
+        return np.asarray(cv2.filter2D(image, -1, motion_kernel(length_px, rng.uniform(0, np.pi))))
     share = rng.uniform(0.25, 0.8)
     few = cv2.resize(image, (round(width * share), round(height * share)), interpolation=cv2.INTER_AREA)
     return np.asarray(cv2.resize(few, (width, height), interpolation=cv2.INTER_LINEAR))
+
+
+def motion_kernel(length_px: int, angle_rad: float) -> Float32[np.ndarray, "length length"]:
+    """The trace of a point that moves evenly; `length_px` is odd."""
+    middle = length_px // 2
+    reach = middle * np.array([np.cos(angle_rad), np.sin(angle_rad)])
+    start, end = np.rint(middle - reach).astype(int).tolist(), np.rint(middle + reach).astype(int).tolist()
+    trace = np.asarray(cv2.line(np.zeros((length_px, length_px), np.float32), start, end, 1.0))
+    return trace / np.float32(trace.sum())
 
 
 def add_noise(image: Image, rng: np.random.Generator, sigma: float) -> Image:

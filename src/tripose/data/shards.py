@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -35,15 +35,12 @@ _PINHOLE: Lens = "pinhole"
 _CAMERA = ("K", "R", "t", "size_px")
 
 
-def write_shards(
-    samples: Iterable[Rendered], folder: Path, *, start: int = 0, progress: Callable[[int], None] | None = None
-) -> int:
+def write_shards(samples: Iterable[Rendered], folder: Path, *, progress: Callable[[int], None] | None = None) -> int:
     """Write samples as shards named by the number of their first sample.
 
     Args:
         samples: of the same skeletons and up-axis.
         folder: made if it is not there.
-        start: number of the first sample.
         progress: told the number of samples written.
 
     Returns:
@@ -52,7 +49,7 @@ def write_shards(
     folder.mkdir(parents=True, exist_ok=True)
     rest, done = iter(samples), 0
     while some := list(islice(rest, SAMPLES_PER_SHARD)):
-        write_shard(some, folder / f"{start + done:08d}.safetensors")
+        write_shard(some, folder / f"{done:08d}.safetensors")
         done += len(some)
         if progress is not None:
             progress(done)
@@ -136,9 +133,6 @@ class Shards:
             raise IndexError(index)
         which = bisect_right(self.ends, index)
         return self.shards[which].sample(index - (self.ends[which - 1] if which else 0))
-
-    def __iter__(self) -> Iterator[Sample]:
-        return (self[i] for i in range(len(self)))
 
 
 class _Shard:

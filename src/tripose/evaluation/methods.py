@@ -13,7 +13,8 @@ from torch import Tensor
 from tripose.cameras import Cameras
 from tripose.errors import TriposeError
 from tripose.geometry import triangulate as classical
-from tripose.geometry.heatmaps import cell_weights, expected_cells, size_of, to_pixels
+from tripose.geometry.heatmaps import cell_weights
+from tripose.models.algebraic import read_points
 from tripose.models.config import Algebraic, Evidence, Volumetric
 from tripose.models.placing import Place
 from tripose.models.weights import Model
@@ -122,7 +123,5 @@ def seen_points(
 ) -> tuple[Float[Tensor, "batch view joint 2"], Float[Tensor, "batch view joint"]]:
     """Where an algebraic model sees the joints, px, and the share of the heatmap in its highest cell."""
     weights = cell_weights(heatmaps, 2, relu=not config.softmax)
-    window_px, cell_px = config.window_px, image_size_px[0] / heatmaps.shape[-1]
-    cells = expected_cells(weights, None if window_px is None else window_px / cell_px)
-    peak = weights.amax((-2, -1)) / weights.sum((-2, -1)).clamp(min=1e-9)
-    return to_pixels(cells, image_size_px, size_of(heatmaps), legacy_alignment=config.legacy_alignment), peak
+    _, points_px = read_points(weights, config, image_size_px)
+    return points_px, weights.amax((-2, -1)) / weights.sum((-2, -1)).clamp(min=1e-9)

@@ -18,6 +18,8 @@ from tripose.lens import to_normalised, to_pixels
 
 # A pixel position outside of every frame.
 _NOWHERE = -1e5
+LEAST_JOINTS = 3
+"""With fewer known joints nobody knows where a person ends."""
 
 
 def square_box(points_px: Float[np.ndarray, "point 2"], scale: float = 1.0) -> Float[np.ndarray, 4]:
@@ -42,7 +44,7 @@ def person_box(camera: Cameras, position_mm: Float[np.ndarray, "joint 3"], scale
         scale: see `square_box`.
     """
     ideal = camera.undistorted().project(torch.as_tensor(position_mm))[0][0].numpy()
-    if np.isfinite(ideal).all(-1).sum() < 3:
+    if np.isfinite(ideal).all(-1).sum() < LEAST_JOINTS:
         return None
     box = square_box(ideal, scale)
     width, height = camera.size_px[0].tolist()

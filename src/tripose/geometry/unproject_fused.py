@@ -6,10 +6,8 @@ that lie side by side in memory, or over a line of voxels times channels, so tha
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from typing import Any, no_type_check
+from typing import no_type_check
 
 import numba
 import numpy as np
@@ -19,6 +17,7 @@ from llvmlite import ir
 from numba.extending import intrinsic
 from torch import Tensor
 
+from tripose.compiled import compiled
 from tripose.geometry.volume import NEAREST_MM, Aggregation
 
 # In compiled code a number of Python would turn the arithmetic into float64.
@@ -27,6 +26,7 @@ _ZERO, _HALF, _ONE = np.float32(0), np.float32(0.5), np.float32(1)
 # beside it a later view that does not see the voxel either weighs exp(-2e38) = 0, and not 1.
 _FIRST_HIDDEN, _HIDDEN = np.float32(-1e38), np.float32(-3e38)
 _SUM, _MEAN, _MAX, _SOFTMAX = range(4)
+_compiled = compiled("fast", error_model="numpy", fastmath={"contract", "nsz"})
 
 
 def unproject_fused(
@@ -82,17 +82,6 @@ def unproject_fused(
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(work, range(threads)))
     return torch.from_numpy(volume).view(batch, voxels, voxels, voxels, channels).permute(0, 4, 1, 2, 3)
-
-
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Machine code from the first call on; kept on disk, where there is a place that can be written to."""
-    compiled: Callable[..., Any]
-    how = partial(numba.njit, nogil=True, error_model="numpy", fastmath={"contract", "nsz"})
-    try:
-        compiled = how(function, cache=True)
-    except RuntimeError:
-        compiled = how(function)
-    return compiled
 
 
 @_compiled

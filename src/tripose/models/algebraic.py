@@ -95,9 +95,7 @@ class AlgebraicTriangulation(MultiViewModel):
         legacy = self.config.legacy_alignment
         with torch.autocast(heatmaps.device.type, enabled=False):
             weights = cell_weights(heatmaps, 2, relu=not self.config.softmax)
-            window_px, cell_px = self.config.window_px, image_size_px[0] / heatmaps.shape[-1]
-            cells = expected_cells(weights, None if window_px is None else window_px / cell_px)
-            points_px = to_pixels(cells, image_size_px, size_of(heatmaps), legacy_alignment=legacy)
+            cells, points_px = read_points(weights, self.config, image_size_px)
             statistics = heatmaps.new_zeros(*confidence.shape, 0)
             if self.confidence is None:
                 share = shares(confidence)
@@ -111,6 +109,15 @@ class AlgebraicTriangulation(MultiViewModel):
             # NaN comes last, so that an undetermined joint has zero gradients.
             position_mm = torch.where(determined[..., None, :], position * 1000.0, torch.nan).mT
         return Located(position_mm, share, points_px, statistics)
+
+
+def read_points(
+    weights: Float[Tensor, "*batch rows columns"], config: Algebraic, image_size_px: tuple[int, int]
+) -> tuple[Float[Tensor, "*batch 2"], Float[Tensor, "*batch 2"]]:
+    """Where heatmaps (as weights of their cells) see the joints: in cells, and in pixels."""
+    window_px, cell_px = config.window_px, image_size_px[0] / weights.shape[-1]
+    cells = expected_cells(weights, None if window_px is None else window_px / cell_px)
+    return cells, to_pixels(cells, image_size_px, size_of(weights), legacy_alignment=config.legacy_alignment)
 
 
 def shares(confidence: Float[Tensor, "batch view joint"]) -> Float[Tensor, "batch view joint"]:

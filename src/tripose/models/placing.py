@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from tripose.cameras import Cameras
 from tripose.errors import TriposeError
-from tripose.geometry.heatmaps import cell_weights, expected_cells, size_of, to_pixels
+from tripose.geometry.heatmaps import cell_weights
 from tripose.geometry.standing import pelvis_by_height, pelvis_on_floor
+from tripose.models.algebraic import read_points
 from tripose.models.config import Evidence
 
 Place = Callable[[tuple[Tensor, ...], Cameras, tuple[int, int]], Float[Tensor, "batch 3"]]
 """Where a person is (mm, world), told from one encoded view, its camera and the image size; NaN where nobody knows."""
-
-# The window of a model that has none.
-_WINDOW_PX = 24.0
 
 
 def standing(config: Evidence, *, floor_mm: float = 0.0, height_mm: float | None = None) -> Place:
@@ -41,10 +38,7 @@ def standing(config: Evidence, *, floor_mm: float = 0.0, height_mm: float | None
                 "one camera alone needs to know which way is up, and its calibration does not say: write it into a "
                 "tripose calibration (up: z)"
             )
-        heatmaps = encoded[0].to(torch.promote_types(encoded[0].dtype, torch.float32))
-        window = (config.window_px or _WINDOW_PX) * heatmaps.shape[-1] / image_size_px[0]
-        cells = expected_cells(cell_weights(heatmaps[:, 0], 2, relu=False), window)
-        points_px = to_pixels(cells, image_size_px, size_of(heatmaps), legacy_alignment=False)
+        _, points_px = read_points(cell_weights(encoded[0][:, 0], 2, relu=False), config.algebraic, image_size_px)
         if height_mm is not None:
             return pelvis_by_height(points_px, cameras, config.joints, cameras.up, height_mm)
         return pelvis_on_floor(points_px, cameras, config.joints, cameras.up, floor_mm)

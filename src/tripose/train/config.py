@@ -56,22 +56,7 @@ class Synthetic(Entry):
     poses: Literal["train", "test"] = "train"
 
 
-class Own(Entry):
-    """Labelled recordings, see `tripose.data.own`. Slow at random places: for training, store them first.
-
-    Attributes:
-        folder: holds ``dataset.yaml``.
-        split: which of its recordings.
-        first: take only so many samples, from the beginning.
-    """
-
-    kind: Literal["own"]
-    folder: Path
-    split: str
-    first: PositiveInt | None = None
-
-
-Source = Annotated[Shards | Synthetic | Own, Field(discriminator="kind")]
+Source = Annotated[Shards | Synthetic, Field(discriminator="kind")]
 """Where samples come from."""
 
 

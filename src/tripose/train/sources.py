@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from tripose.data.batch import Sample, Samples
+from tripose.data.shards import open_shards
 from tripose.errors import TriposeError
 from tripose.skeleton import Skeleton
-from tripose.train.config import Shards, Source, Synthetic, TrainConfig
+from tripose.train.config import Source, Synthetic, TrainConfig
 
 
 def open_data(config: TrainConfig) -> tuple[Samples, Samples | None]:
@@ -95,19 +96,10 @@ class Kept:
 
 def _open(source: Source, config: TrainConfig) -> Samples:
     skeleton, side_px = config.model.joints, config.model.image_size_px[0]
-    samples: Samples
     if isinstance(source, Synthetic):
         from tripose.data.synthetic.people import People, RandomPeople
 
         people = People(**source.model_dump(exclude={"kind", "samples"}), image_size_px=side_px)
-        samples = Kept(RandomPeople(people, source.samples, skeleton.name))
-    elif isinstance(source, Shards):
-        from tripose.data.shards import open_shards
-
-        samples = open_shards(source.folder, skeleton.name)
-    else:
-        from tripose.data.own import open_labelled
-
-        samples = open_labelled(source.folder, skeleton, source.split, side_px)
-    number = None if isinstance(source, Synthetic) else source.first
-    return samples if number is None else First(samples, number)
+        return Kept(RandomPeople(people, source.samples, skeleton.name))
+    samples = open_shards(source.folder, skeleton.name)
+    return samples if source.first is None else First(samples, source.first)

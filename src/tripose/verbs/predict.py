@@ -21,7 +21,7 @@ from tripose.geometry import triangulate as classical
 from tripose.lifting import check_size, lift
 from tripose.models.config import Evidence
 from tripose.models.placing import standing
-from tripose.models.weights import load_model
+from tripose.models.weights import load_model, shipped_models
 from tripose.pose import Pose3D
 from tripose.recording import Recording
 from tripose.verbs.keypoints import Progress, ahead, keypoints_of
@@ -91,22 +91,23 @@ def predict(
 
 
 def choose(recording: Recording, method: Method, model: Path | str | None) -> tuple[Method, str | None]:
-    """The method that is meant; a learned one with its model.
+    """The method that is meant, "auto" being the volumetric model where there are images and it ships; and its model.
 
     Raises:
         TriposeError: a learned method for keypoint files, or too few views.
     """
-    alone = recording.videos and (model is not None or method in ("auto", "volumetric"))
-    if len(recording.cameras) < 2 and not alone:
+    if model is None and method == "auto":
+        ships = SHIPPED["volumetric"] in shipped_models()
+        method = "volumetric" if recording.videos and ships else "ransac"
+    classically = model is None and method in classical.METHODS
+    if len(recording.cameras) < 2 and (classically or method == "algebraic" or not recording.videos):
         raise TriposeError(
             f"{recording.folder}: {len(recording.cameras)} usable view ({', '.join(recording.cameras.names)}); "
             "triangulation needs at least 2; the volumetric model can do with one, if it is a video"
         )
-    if model is None and method in classical.METHODS:
+    if classically:
         return method, None
     if not recording.videos:
-        if model is None and method == "auto":
-            return "ransac", None
         asked = f"the model {model}" if model is not None else f"the method {method!r}"
         raise TriposeError(f"{recording.folder} has keypoint files and no videos; {asked} needs images")
     learned: Method = "algebraic" if method == "algebraic" else "volumetric"

@@ -39,7 +39,6 @@ def synth(
     Raises:
         TriposeError: the package anny is not installed, or the folder holds other people.
     """
-    load_bodies()  # says what is missing, and builds the cache that all processes then read
     out.mkdir(parents=True, exist_ok=True)
     about = json.dumps(asdict(people), indent=2) + "\n"
     kept = out / _ABOUT
@@ -51,6 +50,8 @@ def synth(
     for other in set(out.glob("*.safetensors")) - wanted.keys():
         other.unlink()  # the last part of a smaller set, or parts of a larger one
     missing = [(start, stop, path) for path, (start, stop) in wanted.items() if not path.exists()]
+    if missing:
+        load_bodies()  # says which package is not there, and builds the cache that all processes then read
     done = samples - sum(stop - start for start, stop, _ in missing)
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
         coming = [pool.submit(_render_shard, people, *part) for part in missing]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from typing import no_type_check
 
-import numba as nb
 import numpy as np
+
+from tripose.compiled import compiled
 
 _NOISE = np.random.default_rng(12345).random((32, 32, 32)).astype(np.float32)
 
@@ -15,7 +16,7 @@ COLOUR, COLOUR2, PATTERN, FREQUENCY, GLOSS, N_MATERIAL = 0, 3, 6, 7, 8, 9
 PLAIN, STRIPES, BARS, CHECKS, CLOUDS = range(5)
 
 
-@nb.njit(cache=True, nogil=True, fastmath=True)
+@compiled("synth", fastmath=True)
 @no_type_check
 def noise(x, y, z, seed):
     """Smooth random numbers in 0..1 in space, one a unit length."""
@@ -36,7 +37,7 @@ def noise(x, y, z, seed):
     return a + (c - a) * x
 
 
-@nb.njit(cache=True, nogil=True, fastmath=True)
+@compiled("synth", fastmath=True)
 @no_type_check
 def pattern(kind, frequency, x, y, z, seed):
     """How much of the second colour there is, at a position in m."""

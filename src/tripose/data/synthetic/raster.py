@@ -12,13 +12,7 @@ from typing import NamedTuple, no_type_check
 import numpy as np
 from jaxtyping import Float, Float32, Int32, Int64
 
-from tripose.errors import missing_extra
-
-try:
-    import numba as nb
-except ModuleNotFoundError as error:
-    raise missing_extra("numba", "synth") from error
-
+from tripose.compiled import compiled
 from tripose.data.synthetic.patterns import COLOUR, COLOUR2, FREQUENCY, GLOSS, PATTERN, noise, pattern
 
 # Triangles with a corner nearer to the camera than this are left out.
@@ -52,7 +46,7 @@ class Light(NamedTuple):
     ambient: float
 
 
-@nb.njit(cache=True, nogil=True, fastmath=False)
+@compiled("synth")
 @no_type_check
 def rasterise(
     points_px: Float[np.ndarray, "vertex 2"],
@@ -131,7 +125,7 @@ def cast_shadow(
     return Shadow((depth - distance).astype(np.float32), axes, origin, scale)
 
 
-@nb.njit(cache=True, nogil=True, fastmath=True)
+@compiled("synth", fastmath=True)
 @no_type_check
 def _lit(wx, wy, wz, depth, axes, origin, scale):
     """Which part of the light reaches a point: nine samples of the shadow map."""
@@ -149,7 +143,7 @@ def _lit(wx, wy, wz, depth, axes, origin, scale):
     return np.float32(lit / 9.0)
 
 
-@nb.njit(cache=True, nogil=True, fastmath=True)
+@compiled("synth", fastmath=True)
 @no_type_check
 def _room(cx, cy, cz, dx, dy, dz, half_x, half_y, height):
     """Where a ray from inside a room (floor at 0) meets it: distance factor, axis, side."""
@@ -170,7 +164,62 @@ def _room(cx, cy, cz, dx, dy, dz, half_x, half_y, height):
     return nearest, axis, side
 
 
-@nb.njit(cache=True, nogil=True, fastmath=True)
+@compiled("synth", fastmath=True)
+@no_type_check
+def _on_mesh(face, a, b, dx, dy, dz, faces, normals, texture_m, material, seed):
+    """What a ray meets on a triangle: the normal towards it, the share of the second colour, the grain."""
+    c = np.float32(1.0) - a - b
+    i, j, k = faces[face, 0], faces[face, 1], faces[face, 2]
+    nx = a * normals[i, 0] + b * normals[j, 0] + c * normals[k, 0]
+    ny = a * normals[i, 1] + b * normals[j, 1] + c * normals[k, 1]
+    nz = a * normals[i, 2] + b * normals[j, 2] + c * normals[k, 2]
+    n = math.sqrt(nx * nx + ny * ny + nz * nz) + np.float32(1e-9)
+    if nx * dx + ny * dy + nz * dz > 0:
+        n = -n
+    tx = a * texture_m[i, 0] + b * texture_m[j, 0] + c * texture_m[k, 0]
+    ty = a * texture_m[i, 1] + b * texture_m[j, 1] + c * texture_m[k, 1]
+    tz = a * texture_m[i, 2] + b * texture_m[j, 2] + c * texture_m[k, 2]
+    grain = np.float32(1.0) + np.float32(0.25) * (noise(tx * 9, ty * 9, tz * 9, seed + 3) - np.float32(0.5))
+    grain += np.float32(0.12) * (noise(tx * 45, ty * 45, tz * 45, seed + 5) - np.float32(0.5))
+    share = pattern(int(material[PATTERN]), material[FREQUENCY], tx, ty, tz, seed)
+    return nx / n, ny / n, nz / n, share, grain
+
+
+@compiled("synth", fastmath=True)
+@no_type_check
+def _on_wall(wx, wy, wz, axis, side, material, seed):
+    """The same on a wall, the floor or the ceiling."""
+    n = np.float32(-1.0) if side == 1 else np.float32(1.0)
+    nx = n if axis == 0 else np.float32(0)
+    ny = n if axis == 1 else np.float32(0)
+    nz = n if axis == 2 else np.float32(0)
+    m = np.float32(0.001)
+    across = (wx if axis == 2 else wx + wy) * m
+    upward = (wy if axis == 2 else wz) * m
+    grain = np.float32(1.0) + np.float32(0.35) * (noise(wx * m * 3, wy * m * 3, wz * m * 3, seed + 9) - np.float32(0.5))
+    kind, frequency = int(material[PATTERN]), material[FREQUENCY]
+    share = pattern(kind, frequency, across, np.float32(0.3), upward, seed + 11 * axis + side)
+    return nx, ny, nz, share, grain
+
+
+@compiled("synth", fastmath=True)
+@no_type_check
+def _reflected(nx, ny, nz, dx, dy, dz, wx, wy, wz, gloss, direction, shadow):
+    """How much of the light a point sends to the camera: by its colour, and by its gloss (Blinn and Phong)."""
+    diffuse = nx * direction[0] + ny * direction[1] + nz * direction[2]
+    shine = np.float32(0.0)
+    if diffuse <= 0:
+        return np.float32(0.0), shine
+    lit = _lit(wx, wy, wz, shadow[0], shadow[1], shadow[2], shadow[3])
+    if gloss > 0 and lit > 0:
+        length = math.sqrt(dx * dx + dy * dy + dz * dz)
+        hx, hy, hz = direction[0] - dx / length, direction[1] - dy / length, direction[2] - dz / length
+        h = math.sqrt(hx * hx + hy * hy + hz * hz) + np.float32(1e-9)
+        shine = max(np.float32(0.0), (nx * hx + ny * hy + nz * hz) / h) ** 24 * gloss * lit
+    return diffuse * lit, shine
+
+
+@compiled("synth", fastmath=True)
 @no_type_check
 def shade(
     surface: Surface,
@@ -210,7 +259,6 @@ def shade(
     direction, colour, ambient = light
     height, width = depth.shape
     image = np.empty((height, width, 3), np.float32)
-    m = np.float32(0.001)
     for y in range(height):
         for x in range(width):
             u = x * K_inverse[0, 0] + y * K_inverse[0, 1] + K_inverse[0, 2]
@@ -218,64 +266,18 @@ def shade(
             dx = R[0, 0] * u + R[1, 0] * v + R[2, 0]
             dy = R[0, 1] * u + R[1, 1] * v + R[2, 1]
             dz = R[0, 2] * u + R[1, 2] * v + R[2, 2]
-            f = face[y, x]
-            if f >= 0:
-                a, b = weights[y, x, 0], weights[y, x, 1]
-                c = np.float32(1.0) - a - b
-                i, j, k = faces[f, 0], faces[f, 1], faces[f, 2]
-                nx = a * normals[i, 0] + b * normals[j, 0] + c * normals[k, 0]
-                ny = a * normals[i, 1] + b * normals[j, 1] + c * normals[k, 1]
-                nz = a * normals[i, 2] + b * normals[j, 2] + c * normals[k, 2]
-                n = math.sqrt(nx * nx + ny * ny + nz * nz) + np.float32(1e-9)
-                if nx * dx + ny * dy + nz * dz > 0:
-                    n = -n
-                nx, ny, nz = nx / n, ny / n, nz / n
-                tx = a * texture_m[i, 0] + b * texture_m[j, 0] + c * texture_m[k, 0]
-                ty = a * texture_m[i, 1] + b * texture_m[j, 1] + c * texture_m[k, 1]
-                tz = a * texture_m[i, 2] + b * texture_m[j, 2] + c * texture_m[k, 2]
-                d = depth[y, x]
-                material = materials[face_material[f]]
-                grain = np.float32(1.0) + np.float32(0.25) * (noise(tx * 9, ty * 9, tz * 9, seed + 3) - np.float32(0.5))
-                grain += np.float32(0.12) * (noise(tx * 45, ty * 45, tz * 45, seed + 5) - np.float32(0.5))
-                share = pattern(int(material[PATTERN]), material[FREQUENCY], tx, ty, tz, seed)
-                wx, wy, wz = centre[0] + dx * d, centre[1] + dy * d, centre[2] + dz * d
-            else:
+            f, d, axis, side = face[y, x], depth[y, x], 0, 0
+            if f < 0:
                 d, axis, side = _room(centre[0], centre[1], centre[2], dx, dy, dz, room_mm[0], room_mm[1], room_mm[2])
-                wx, wy, wz = centre[0] + dx * d, centre[1] + dy * d, centre[2] + dz * d
-                n = np.float32(-1.0) if side == 1 else np.float32(1.0)
-                nx, ny, nz = np.float32(0), np.float32(0), np.float32(0)
-                if axis == 0:
-                    nx = n
-                elif axis == 1:
-                    ny = n
-                else:
-                    nz = n
-                material = walls[axis * 2 + side]
-                across = (wx if axis == 2 else wx + wy) * m
-                upward = (wy if axis == 2 else wz) * m
-                grain = np.float32(1.0) + np.float32(0.35) * (
-                    noise(wx * m * 3, wy * m * 3, wz * m * 3, seed + 9) - np.float32(0.5)
-                )
-                share = pattern(
-                    int(material[PATTERN]),
-                    material[FREQUENCY],
-                    across,
-                    np.float32(0.3),
-                    upward,
-                    seed + 11 * axis + side,
-                )
-            diffuse = nx * direction[0] + ny * direction[1] + nz * direction[2]
-            gloss = np.float32(0.0)
-            if diffuse > 0:
-                lit = _lit(wx, wy, wz, shadow[0], shadow[1], shadow[2], shadow[3])
-                diffuse *= lit
-                if material[GLOSS] > 0 and lit > 0:
-                    length = math.sqrt(dx * dx + dy * dy + dz * dz)
-                    hx, hy, hz = direction[0] - dx / length, direction[1] - dy / length, direction[2] - dz / length
-                    h = math.sqrt(hx * hx + hy * hy + hz * hz) + np.float32(1e-9)
-                    gloss = max(np.float32(0.0), (nx * hx + ny * hy + nz * hz) / h) ** 24 * material[GLOSS] * lit
+            wx, wy, wz = centre[0] + dx * d, centre[1] + dy * d, centre[2] + dz * d
+            if f >= 0:
+                material = materials[face_material[f]]
+                a, b = weights[y, x, 0], weights[y, x, 1]
+                nx, ny, nz, share, grain = _on_mesh(f, a, b, dx, dy, dz, faces, normals, texture_m, material, seed)
             else:
-                diffuse = np.float32(0.0)
+                material = walls[axis * 2 + side]
+                nx, ny, nz, share, grain = _on_wall(wx, wy, wz, axis, side, material, seed)
+            diffuse, gloss = _reflected(nx, ny, nz, dx, dy, dz, wx, wy, wz, material[GLOSS], direction, shadow)
             around = ambient * (np.float32(0.75) + np.float32(0.25) * nz)
             for q in range(3):
                 albedo = (material[COLOUR + q] * (1 - share) + material[COLOUR2 + q] * share) * grain
@@ -283,7 +285,7 @@ def shade(
     return image
 
 
-@nb.njit(cache=True, nogil=True)
+@compiled("synth")
 @no_type_check
 def vertex_normals(
     vertices_mm: Float[np.ndarray, "vertex 3"], faces: Int32[np.ndarray, "face 3"]

@@ -6,6 +6,8 @@ import cv2
 import numpy as np
 from jaxtyping import Float32, UInt8
 
+from tripose.data.photometric import motion_kernel
+
 # Noise is cut out of one large tile at a random place: drawing it anew would cost as much as rendering.
 _TILE = np.random.default_rng(7).standard_normal((1024, 1024, 3)).astype(np.float32)
 _STEPS = np.linspace(0, 1, 4096, dtype=np.float32)
@@ -29,7 +31,8 @@ def expose(
     if rng.random() < 0.5:
         image = np.asarray(cv2.GaussianBlur(image, (0, 0), rng.uniform(0.4, 1.3) * max(1.0, min(height, width) / 720)))
     elif rng.random() < 0.15:
-        image = np.asarray(cv2.filter2D(image, -1, _motion_kernel(rng)))
+        length_px = int(rng.integers(2, 5)) * 2 + 1
+        image = np.asarray(cv2.filter2D(image, -1, motion_kernel(length_px, rng.uniform(0, np.pi))))
     level = rng.uniform(0, 6)
     row, column = rng.integers(0, 1024 - min(height, 1023)), rng.integers(0, 1024 - min(width, 1023))
     tile = np.resize(_TILE, (height, width, 3)) if max(height, width) > 1023 else _TILE[row:, column:][:height, :width]
@@ -42,14 +45,3 @@ def compress(image: UInt8[np.ndarray, "height width 3"], rng: np.random.Generato
     """The image as JPEG, of good to poor quality."""
     _, code = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(45, 97))])
     return code.tobytes()
-
-
-def _motion_kernel(rng: np.random.Generator) -> Float32[np.ndarray, "side side"]:
-    side = int(rng.integers(2, 5)) * 2 + 1
-    kernel = np.zeros((side, side), np.float32)
-    angle, middle = rng.uniform(0, np.pi), side // 2
-    reach = np.array([np.cos(angle), np.sin(angle)]) * middle
-    start, end = (tuple(round(v) for v in middle + s * reach) for s in (-1, 1))
-    cv2.line(kernel, start, end, 1.0)
-    kernel /= kernel.sum()
-    return kernel
