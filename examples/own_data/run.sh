@@ -1,9 +1,12 @@
 #!/usr/bin/env bash
-# Your own data in ten minutes on two cores: recordings with truth -> crops -> fine-tuning -> evaluation -> prediction.
+# Your own data on two cores: recordings with truth -> crops -> fine-tuning -> evaluation -> prediction.
 # The recordings are synthetic here; put your own beside dataset.yaml instead, and start with the second step.
+# Step 3 starts from the weights that are to ship (docs/training-log.md); until they do, put a run of your own in their
+# place: FROM=runs/evidence-synthetic/best ./run.sh
 set -euo pipefail
 cd "$(dirname "$0")"
 work=${1:-../../out/own_data}
+from=${FROM:-volumetric-synthetic}
 mkdir -p "$work" && cp dataset.yaml "$work"
 
 # 1. Recordings: calibration, a video a camera, truth.nc.
@@ -19,10 +22,10 @@ tripose prepare own "$work" "$work/crops"
 
 # 3. The shipped model learns from them.
 tripose train ../../configs/fine-tune.yaml --out "$work/run" \
-  --set data.train.folder="$work/crops/train" --set data.val.folder="$work/crops/val" --set steps=150
+  --set data.train.folder="$work/crops/train" --set data.val.folder="$work/crops/val" --set init="$from" --set steps=150
 
 # 4. Before and after, beside classical triangulation.
-tripose evaluate "$work/crops/val" --model before=volumetric-synthetic --model after="$work/run/last" --out "$work/evaluation"
+tripose evaluate "$work/crops/val" --model before="$from" --model after="$work/run/last" --out "$work/evaluation"
 
 # 5. On a recording without truth.
 tripose predict "$work/third" --model "$work/run/last" --out "$work/poses"

@@ -71,7 +71,8 @@ def check(
 def predict(
     recordings: Annotated[list[Path], typer.Argument(help="Folders of calibration and videos (or 2D keypoints).")],
     method: Annotated[
-        Method, typer.Option(help="How to triangulate; auto: learned where there are videos.")
+        Method,
+        typer.Option(help="How to triangulate; auto: by the model that ships, if there are videos; else ransac."),
     ] = "ransac",
     model: Annotated[str | None, typer.Option(help="A model to use instead: folder or shipped name.")] = None,
     min_views: Annotated[int, typer.Option(min=2, help="Smallest number of agreeing views that makes a joint.")] = 2,
