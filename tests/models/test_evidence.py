@@ -1,4 +1,4 @@
-"""The three stages of the shipped models on heatmaps whose keypoints are known."""
+"""The stages of the shipped models on heatmaps whose keypoints are known."""
 
 from __future__ import annotations
 
@@ -217,12 +217,13 @@ def test_each_stage_learns_from_its_own_result():
     cameras, body = crop_cameras(3), body_mm()
     valid = torch.ones(1, 17, dtype=torch.bool)
     reached = {}
-    for stage in ("algebraic", "volumetric", "refined", "volumes"):
+    for stage in ("algebraic", "volumetric", "refined", "corrected", "volumes"):
         output = model.decode(encoded(cameras, body), cameras, None, SIZE_PX, body[:, 11] + 30.0)
         loss = {
             "algebraic": lambda o: robust_distance(o["stages"].algebraic_mm, body, valid),
             "volumetric": lambda o: mae(o["stages"].volumetric_mm, body, valid),
-            "refined": lambda o: robust_distance(o["keypoints_mm"], body, valid),
+            "refined": lambda o: robust_distance(o["stages"].refined_mm, body, valid),
+            "corrected": lambda o: robust_distance(o["keypoints_mm"], body, valid),
             "volumes": lambda o: volumetric_cross_entropy(o["volumes"], o["cuboid"], body, valid),
         }[stage](output)
         model.zero_grad()
@@ -234,6 +235,7 @@ def test_each_stage_learns_from_its_own_result():
         "algebraic": {"algebraic"},
         "volumetric": {"volume_net"},
         "refined": {"refiner"},
+        "corrected": {"pose_corrector"},
         "volumes": {"volume_net"},
     }
 

@@ -2,8 +2,8 @@
 
 Heatmaps that are trained with a cross-entropy are probabilities, and the sum over the views of ``log(1 + cells * p)``
 is a volume that needs no training. The 3D network learns what is wrong with it; a second look at the heatmaps around
-its result removes the error of the voxels. Volumes of heatmaps: Iskakov et al., ICCV 2019, section 3.2; here without
-features, so that the 3D network never sees images.
+its result removes the error of the voxels; and at last a small network knows what bodies look like. Volumes of
+heatmaps: Iskakov et al., ICCV 2019, section 3.2; here without features, so that the 3D network never sees images.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from tripose.geometry.volume import Cuboid, integrate_volumes, unproject
 from tripose.models.algebraic import AlgebraicTriangulation
 from tripose.models.config import Evidence
 from tripose.models.evidence_net import EvidenceNet
+from tripose.models.pose_corrector import PoseCorrector
 from tripose.models.refine import Refiner
 from tripose.models.views import ModelOutput, MultiViewModel, Stages, crop_projections, shown
 from tripose.models.volumetric import cuboid_around
@@ -46,6 +47,7 @@ class EvidenceTriangulation(MultiViewModel):
         self.algebraic = AlgebraicTriangulation(config.algebraic)
         self.volume_net = EvidenceNet(joints)
         self.refiner = Refiner(joints)
+        self.pose_corrector = PoseCorrector(config.joints)
         if config.voxels % EvidenceNet.divisor:
             raise TriposeError(f"voxels is {config.voxels}; the 3D network needs a multiple of {EvidenceNet.divisor}")
 
@@ -63,9 +65,9 @@ class EvidenceTriangulation(MultiViewModel):
         *,
         yaw_rad: Float[Tensor, " batch"] | None = None,
     ) -> ModelOutput:
-        """The three stages.
+        """The four stages.
 
-        Each gets gradients from its own result only; losses on the first two need `ModelOutput.stages`.
+        Each gets gradients from its own result only; losses on the first three need `ModelOutput.stages`.
 
         Args:
             encoded: see `MultiViewModel.decode`, like what is not named here.
@@ -112,15 +114,23 @@ class EvidenceTriangulation(MultiViewModel):
                 P,
                 image_size_px,
             )
+            certainty = torch.stack([doubt[..., 0], _support(weight)], -1)
+            before = [algebraic.keypoints_mm, volumetric_mm]
+            number = view_valid.sum(1).clamp(min=1)
+            corrected_mm = self.pose_corrector(refined_mm, before, certainty, number, cuboid.turn)
         hide = ~known[:, None, None]
         return ModelOutput(
-            keypoints_mm=refined_mm.masked_fill(hide, torch.nan),
+            keypoints_mm=corrected_mm.masked_fill(hide, torch.nan),
             confidence=weight / weight.sum(1, keepdim=True).clamp(min=1e-9),
             keypoints_px=points_px,
             heatmaps=heatmaps,
             volumes=volumes,
             cuboid=cuboid,
-            stages=Stages(algebraic.keypoints_mm, volumetric_mm.masked_fill(hide, torch.nan)),
+            stages=Stages(
+                algebraic.keypoints_mm,
+                volumetric_mm.masked_fill(hide, torch.nan),
+                refined_mm.masked_fill(hide, torch.nan),
+            ),
         )
 
 
@@ -152,6 +162,11 @@ def person_center_mm(keypoints_mm: Float[Tensor, "batch joint 3"], config: Evide
     hips = keypoints_mm[:, config.joints.indices(_ROOT)]
     everything = keypoints_mm.nanquantile(0.5, dim=1, keepdim=True)
     return torch.cat([hips, everything], 1).nanquantile(0.5, dim=1)
+
+
+def _support(weight: Float[Tensor, "batch view joint"]) -> Float[Tensor, "batch joint"]:
+    """Feature: how much the views said about a joint where it was looked for again."""
+    return 0.5 * weight.detach().square().sum(1).clamp(min=1e-6).log()
 
 
 def _doubt(

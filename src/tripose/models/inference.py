@@ -19,8 +19,8 @@ _CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d, nn.Conv3d, nn.ConvTranspose3d)
 # earlier layers are smooth, and move a peak less.
 # The first layers of MoveNet: see there.
 _PRECISE = re.compile(
-    r"(^|\.)(final_layer|keypoint_heatmap|process_features|back_layers|output_layer|confidence|refiner"
-    r"|encoder\.(stem|stages\.0))(\.|$)"
+    r"(^|\.)(final_layer|keypoint_heatmap|wide_heatmap\.1|process_features|back_layers|output_layer|confidence|refiner"
+    r"|pose_corrector|encoder\.(stem|stages\.0))(\.|$)"
 )
 
 

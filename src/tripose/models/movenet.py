@@ -169,17 +169,28 @@ class InvertedResidual(nn.Module):
 
 
 class FeaturePyramid(nn.Module):
-    """From stride 32 down to 4: upsample, add the encoder's level, smooth."""
+    """From stride 32 down to 4: upsample, add the encoder's level, smooth.
 
-    def __init__(self, in_channels: list[int]) -> None:
+    Args:
+        in_channels: of the encoder's levels, the finest first.
+        channels: of the pyramid, the coarsest first.
+        out_channels: of the result.
+    """
+
+    def __init__(
+        self,
+        in_channels: list[int],
+        channels: tuple[int, ...] = PYRAMID_CHANNELS,
+        out_channels: int = FEATURE_CHANNELS,
+    ) -> None:
         super().__init__()
-        fine = PYRAMID_CHANNELS[::-1]
+        fine = channels[::-1]
         self.lateral = nn.ModuleList(Convolution(i, o, kernel=1) for i, o in zip(in_channels, fine, strict=True))
         self.smooth = nn.ModuleList(
-            SeparableConvolution(i, o) for i, o in zip(fine[:3], (FEATURE_CHANNELS, *fine[:2]), strict=True)
+            SeparableConvolution(i, o) for i, o in zip(fine[:3], (out_channels, *fine[:2]), strict=True)
         )
 
-    def forward(self, levels: list[Tensor]) -> Float[Tensor, "batch 24 rows columns"]:
+    def forward(self, levels: list[Tensor]) -> Float[Tensor, "batch channel rows columns"]:
         x: Tensor = self.lateral[3](levels[3])
         for level in (2, 1, 0):
             x = F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
@@ -230,10 +241,10 @@ def relu6(x: Float[Tensor, "batch channels rows columns"]) -> Tensor:
     return F.relu6(x, inplace=not x.requires_grad)
 
 
-def head(out_channels: int) -> nn.Sequential:
+def head(out_channels: int, in_channels: int = FEATURE_CHANNELS) -> nn.Sequential:
     """One output: a separable convolution and a linear map in every cell."""
     return nn.Sequential(
-        SeparableConvolution(FEATURE_CHANNELS, HEAD_CHANNELS),
+        SeparableConvolution(in_channels, HEAD_CHANNELS),
         Convolution(HEAD_CHANNELS, out_channels, kernel=1),
     )
 

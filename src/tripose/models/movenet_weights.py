@@ -45,6 +45,6 @@ def start_from_thunder(network: PoseMoveNet, skeleton: Skeleton) -> None:
     channels = [[COCO17.index(name) for name in _NEIGHBOURS.get(joint, (joint,))] for joint in skeleton.joints]
     for name in ("keypoint_heatmap.1.weight", "keypoint_heatmap.1.bias"):
         shared[name] = torch.stack([released[name][c].mean(0) for c in channels])
-    # The confidence head is the only part that MoveNet does not have.
+    # What MoveNet does not have: confidences, and the wide heatmaps, whose last layer is zero.
     missing, _ = network.load_state_dict(shared, strict=False)
-    assert all(name.startswith(("alg_confidences.", "vol_confidences.")) for name in missing)
+    assert all(name.startswith(("alg_confidences.", "vol_confidences.", "wide_")) for name in missing)

@@ -25,6 +25,7 @@ class Stages(NamedTuple):
 
     algebraic_mm: Float[Tensor, "batch joint 3"]
     volumetric_mm: Float[Tensor, "batch joint 3"]
+    refined_mm: Float[Tensor, "batch joint 3"]
 
 
 class ModelOutput(TypedDict):

@@ -110,6 +110,7 @@ class Losses(Entry):
         keypoints_m: robust distance of the method's final positions; m.
         algebraic_m: the same of the algebraic stage, where a method has stages.
         volumetric_m: the same of the volumetric stage.
+        refined_m: the same of the second look at the heatmaps.
         coordinates_cm: mean absolute error of the coordinates, as published for the volumetric method; cm.
         smooth_mse_cm2: damped squared error of the coordinates, as published for the algebraic method; cm^2.
         volume_cross_entropy: of volumes, against the true position; nats.
@@ -121,6 +122,7 @@ class Losses(Entry):
     keypoints_m: NotNegative = 0.0
     algebraic_m: NotNegative = 0.0
     volumetric_m: NotNegative = 0.0
+    refined_m: NotNegative = 0.0
     coordinates_cm: NotNegative = 0.0
     smooth_mse_cm2: NotNegative = 0.0
     volume_cross_entropy: NotNegative = 0.0

@@ -59,6 +59,7 @@ def losses(output: ModelOutput, batch: Batch, settings: Losses, image_size_px: t
         "keypoints_m": lambda: robust_distance(found, truth_mm, known) / 1000,
         "algebraic_m": lambda: robust_distance(stages().algebraic_mm, truth_mm, known) / 1000,
         "volumetric_m": lambda: robust_distance(stages().volumetric_mm, truth_mm, known) / 1000,
+        "refined_m": lambda: robust_distance(stages().refined_mm, truth_mm, known) / 1000,
         "coordinates_cm": lambda: mae(found / 10, truth_mm / 10, determined),
         "smooth_mse_cm2": lambda: smooth_mse(found / 10, truth_mm / 10, determined),
         "volume_cross_entropy": of_volumes,
