@@ -84,7 +84,10 @@ def as_encoded(encoded: Encoded, image_size_px: tuple[int, int]) -> Encoded:
 
 
 def baselines(kinds: Sequence[classical.Method], model: Model) -> list[Method]:
-    """Triangulation of the points that the algebraic method would use, weighed by the height of their peaks.
+    """Triangulation of the points that the algebraic method would use.
+
+    `dlt` and `ransac` know the points alone, as published; `irls` weighs them by the height of their peaks, which is the
+    best here that does not learn.
 
     Where fewer than two views agree, the robust kinds leave a joint out; here the DLT of all views answers then, so
     that means are over the same joints. (The published RANSAC always answers, too: a pair agrees with itself.)
@@ -112,8 +115,10 @@ def _triangulate(
     image_size_px: tuple[int, int],
     center_mm: Float[Tensor, "batch 3"] | None,
 ) -> Float[Tensor, "batch joint 3"]:
+    points_px, peak = seen
+    weight = peak if kind == "irls" else torch.ones_like(peak)
     scale_px = _USUAL_ERROR * image_size_px[0]
-    answer = partial(classical.triangulate, cameras, *seen, scale_px=scale_px, covariance=False)
+    answer = partial(classical.triangulate, cameras, points_px, weight, scale_px=scale_px, covariance=False)
     found = answer(method=kind).position_mm
     return found if kind == "dlt" else torch.where(found.isnan(), answer(method="dlt").position_mm, found)
 
