@@ -21,6 +21,7 @@ from tripose.pose import Pose3D
 from tripose.recording import Recording
 from tripose.skeleton import HALPE26, LIMB_JOINTS
 from tripose.verbs import stages
+from tripose.verbs.check import check, is_sound
 from tripose.verbs.predict import predict
 
 FRAMES = 6
@@ -195,6 +196,9 @@ def test_one_camera_is_too_few_for_triangulation(alone, models):
             predict(recording, method=method)
     with pytest.raises(TriposeError, match=r"the model .*algebraic needs at least 2 views; .*alone has one"):
         predict(recording, model=models / "algebraic")
+    findings = check(recording)
+    assert is_sound(findings)  # for the volumetric model
+    assert (findings[-1].level, "--height-mm" in findings[-1].text) == ("warn", True)
 
 
 def test_one_view_of_keypoints_opens_and_is_refused_by_its_number(tmp_path):
@@ -205,6 +209,7 @@ def test_one_view_of_keypoints_opens_and_is_refused_by_its_number(tmp_path):
     for method in ("ransac", "auto", "volumetric"):
         with pytest.raises(TriposeError, match=r"1 usable view \(cam1\); triangulation needs at least 2"):
             predict(recording, method=method)
+    assert not is_sound(check(recording))
 
 
 # --- What cannot be --------------------------------------------------------------------------------------------------

@@ -86,8 +86,8 @@ def as_encoded(encoded: Encoded, image_size_px: tuple[int, int]) -> Encoded:
 def baselines(kinds: Sequence[classical.Method], model: Model) -> list[Method]:
     """Triangulation of the points that the algebraic method would use.
 
-    `dlt` and `ransac` know the points alone, as published; `irls` weighs them by the height of their peaks, which is the
-    best here that does not learn.
+    `dlt` and `ransac` know the points alone, as published; `irls` weighs them by the height of their peaks, the best
+    here that does not learn.
 
     Where fewer than two views agree, the robust kinds leave a joint out; here the DLT of all views answers then, so
     that means are over the same joints. (The published RANSAC always answers, too: a pair agrees with itself.)

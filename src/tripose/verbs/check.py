@@ -47,7 +47,10 @@ def check(recording: Recording) -> list[Finding]:
     """
     findings = [*_names(recording), *_videos(recording), *_rig(recording.cameras)]
     if len(recording.cameras) < 2:
-        return [*findings, Finding("bad", f"{len(recording.cameras)} usable view; triangulation needs at least 2")]
+        can = "; --method volumetric takes a video from one, of a person on the floor or with --height-mm"
+        level, advice = ("warn", can) if recording.videos else ("bad", "")
+        text = f"{len(recording.cameras)} usable view; triangulation needs at least 2{advice}"
+        return [*findings, Finding(level, text)]  # type: ignore[arg-type]
     try:
         return findings + _people(recording)
     except TriposeError as error:
