@@ -16,8 +16,8 @@ from scene import observe, ring, walk_mm, write_recording
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "tripose"
 HEAVY = (
-    "anny av cv2 ezc3d h5netcdf h5py kornia lightning llvmlite matplotlib numba onnx onnxruntime onnxscript pandas "
-    "pyarrow rerun rich scipy tensorboard typer xarray yaml pydantic"
+    "anny av cdflib cv2 ezc3d h5netcdf h5py kornia lightning llvmlite matplotlib numba onnx onnxruntime onnxscript "
+    "pandas pyarrow rerun rich scipy tensorboard typer xarray yaml pydantic"
 ).split()
 
 # Room -> rooms it may import. A file at the top is a room of its own.
@@ -38,7 +38,7 @@ MAY_IMPORT = {
     "video_writer": {"errors"},
     "recording": NOUNS | {"discovery", "image_folder", "recording_file", "video", "formats"},
     "track": NOUNS | {"associate", "detect", "geometry", "models", "recording"},
-    "data": NOUNS | {"compiled", "discovery", "formats", "geometry", "image_folder", "lifting", "recording"},
+    "data": NOUNS | {"compiled", "discovery", "formats", "geometry", "image_folder", "lifting", "recording", "video"},
     "train": NOUNS | {"data", "geometry", "metrics", "models"},
     "metrics": NOUNS,
     "evaluation": NOUNS | {"data", "drawing", "formats", "geometry", "metrics", "models"},

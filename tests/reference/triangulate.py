@@ -158,3 +158,14 @@ def distort_point(x, y, d):
         x * radial + 2 * p1 * x * y + p2 * (r2 + 2 * x * x) + s1 * r2 + s2 * r2**2,
         y * radial + p1 * (r2 + 2 * y * y) + 2 * p2 * x * y + s3 * r2 + s4 * r2**2,
     )
+
+
+def distort_point_human36m(x, y, d):
+    """Human3.6M's lens, typed out: k1 k2 p1 p2 k3, without the factor 2 of OpenCV's tangential terms."""
+    k1, k2, p1, p2, k3 = d
+    r2 = x * x + y * y
+    radial = 1 + k1 * r2 + k2 * r2**2 + k3 * r2**3
+    return (
+        x * radial + p1 * x * y + p2 * (r2 + x * x),
+        y * radial + p1 * (r2 + y * y) + p2 * x * y,
+    )

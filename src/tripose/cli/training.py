@@ -153,6 +153,45 @@ def own(
 
     with progress(dst.name) as step:
         written = prepare_own(src, dst, skeleton=skeleton_named(skeleton), side_px=side_px, progress=step)
+    _tell(dst, written)
+
+
+@prepare.command()
+def human36m(
+    src: Annotated[Path, typer.Argument(help="Folder of the original download: archives, or unpacked.")],
+    dst: Annotated[Path, typer.Argument(help="Folder to write: index, and one data set for each split.")],
+    every: Annotated[int, typer.Option(min=1, help="Every n-th frame; 5 for the published numbers.")] = 5,
+    boxes: Annotated[Literal["truth", "joints"], typer.Option(help="Where people are cut out.")] = "truth",
+    side_px: Annotated[int, typer.Option(min=32, help="Side of the crops.")] = 384,
+    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
+) -> None:
+    """Human3.6M, from its original files."""
+    from tripose.verbs.prepare_human36m import prepare_human36m
+
+    with progress(dst.name) as step:
+        written = prepare_human36m(src, dst, every=every, boxes=boxes, side_px=side_px, workers=workers, progress=step)
+    _tell(dst, written)
+
+
+@prepare.command()
+def panoptic(
+    src: Annotated[Path, typer.Argument(help="Folder with one folder a sequence, as downloaded.")],
+    dst: Annotated[Path, typer.Argument(help="Folder to write: index, and one data set for each split.")],
+    protocol: Annotated[
+        Literal["single-person", "multi-person"], typer.Option(help="Sequences, cameras and people that count.")
+    ] = "single-person",
+    side_px: Annotated[int, typer.Option(min=32, help="Side of the crops.")] = 384,
+    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
+) -> None:
+    """CMU Panoptic, from its original files."""
+    from tripose.verbs.prepare_panoptic import prepare_panoptic
+
+    with progress(dst.name) as step:
+        written = prepare_panoptic(src, dst, protocol=protocol, side_px=side_px, workers=workers, progress=step)
+    _tell(dst, written)
+
+
+def _tell(dst: Path, written: dict[str, int]) -> None:
     for split, n in written.items():
         console.print(f"{dst / split}: {n} samples", highlight=False, soft_wrap=True)
 

@@ -21,13 +21,12 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-from jaxtyping import Bool, Float
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tripose.cameras import Cameras
-from tripose.data.labelled import Labelled, LabelledSamples
+from tripose.data.footage import Filmed
+from tripose.data.labelled import Labelled, LabelledSamples, inside_images
 from tripose.data.truth import Truth, read_truth, to_skeleton
-from tripose.data.views import in_image
 from tripose.errors import TriposeError
 from tripose.geometry.crops import LEAST_JOINTS
 from tripose.lifting import LEG_BONE_MM, leg_bone_mm, up_from_body
@@ -37,7 +36,6 @@ from tripose.skeleton import HALPE26, Skeleton, skeleton_named
 
 # Of cameras that were calibrated in the world of the truth, most joints are in some image.
 _LEAST_SHARE_SEEN = 0.05
-_CHUNK = 5000
 
 
 class DatasetFile(BaseModel):
@@ -70,7 +68,7 @@ def open_labelled(
     if split not in said.splits:
         raise TriposeError(f"{folder / 'dataset.yaml'}: there is no split {split!r}, only {', '.join(said.splits)}")
     clips = tuple(_open(folder / name, said, skeleton) for name in said.splits[split])
-    up = {clip.group: clip.recording.cameras.up for clip in clips}
+    up = {clip.group: clip.footage.cameras.up for clip in clips}
     if len(set(up.values())) > 1:
         told = ", ".join(f"{name} {axis or 'unknown'}" for name, axis in up.items())
         raise TriposeError(f"{folder}: the axis that points up differs ({told}); say `up` in each recording.yaml")
@@ -120,7 +118,9 @@ def _open(folder: Path, said: DatasetFile, skeleton: Skeleton) -> Labelled:
     truth = read_truth(recording, skeleton_named(said.skeleton) if said.skeleton else None)
     truth = to_skeleton(truth, skeleton, said.joints)
     _check_size(truth, recording, skeleton)
-    visible = _visible(recording.cameras, truth)
+    visible = inside_images(recording.cameras, truth.keypoints_mm)
+    if truth.seen is not None:
+        visible &= truth.seen
     known = np.isfinite(truth.keypoints_mm).all(-1)
     if not known.any():
         raise TriposeError(f"{truth.path}: not one joint of {skeleton.name} has a position")
@@ -139,28 +139,20 @@ def _open(folder: Path, said: DatasetFile, skeleton: Skeleton) -> Labelled:
     chosen = np.unique(truth.frame)[:: said.every]
     row = (known.sum(1) >= LEAST_JOINTS) & visible.any((1, 2)) & np.isin(truth.frame, chosen)
     return Labelled(
-        _upright(recording, truth, skeleton), truth.frame[row], truth.keypoints_mm[row], visible[row], folder.name
+        Filmed(recording, _upright(recording.cameras, truth, skeleton, recording.frame_rate)),
+        truth.frame[row],
+        truth.keypoints_mm[row],
+        visible[row],
+        folder.name,
     )
 
 
-def _upright(recording: Recording, truth: Truth, skeleton: Skeleton) -> Recording:
+def _upright(cameras: Cameras, truth: Truth, skeleton: Skeleton, fps: float) -> Cameras:
     """With the axis that points up, taken from the standing body where the calibration does not say."""
-    if recording.cameras.up:
-        return recording
+    if cameras.up:
+        return cameras
     position = truth.keypoints_mm[:, None]
-    up = up_from_body(Pose3D(position, np.ones(position.shape[:3]), skeleton, recording.frame_rate))
-    return replace(recording, cameras=replace(recording.cameras, up=up))
-
-
-def _visible(cameras: Cameras, truth: Truth) -> Bool[np.ndarray, "row view joint"]:
-    """Inside of an image, and not hidden as far as somebody said so."""
-    rows, joints = truth.keypoints_mm.shape[:2]
-    parts = []
-    for start in range(0, rows, _CHUNK):
-        some: Float[np.ndarray, "row joint 3"] = truth.keypoints_mm[start : start + _CHUNK]
-        parts.append(in_image(cameras, some.reshape(-1, 3)).reshape(len(cameras), -1, joints))
-    inside = np.concatenate(parts, 1).swapaxes(0, 1)
-    return inside if truth.seen is None else inside & truth.seen
+    return replace(cameras, up=up_from_body(Pose3D(position, np.ones(position.shape[:3]), skeleton, fps)))
 
 
 def _check_size(truth: Truth, recording: Recording, skeleton: Skeleton) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 
 from tripose.drawing.plots import plot_error_curves, plot_joints, plot_views
 from tripose.errors import TriposeError
+from tripose.evaluation.human36m_report import by_action, human36m_markdown, human36m_table, is_human36m
 from tripose.evaluation.markdown import PLOTS, markdown
 from tripose.evaluation.predictions import Predictions
 from tripose.evaluation.tables import ALL, Errors, Row, Tables, all_tables, errors_of, methods_of
@@ -38,15 +39,20 @@ def write_report(predictions: Predictions, folder: Path, about: Mapping[str, str
     except OSError as error:
         raise TriposeError(f"{folder} cannot be made: {error.strerror}") from error
     predictions.save(folder / "predictions.npz")  # first: all the rest can be made from it again
-    tables = all_tables(predictions, errors)
+    scenes = is_human36m(predictions)
+    shown = by_action(predictions) if scenes else predictions
+    tables = all_tables(shown, errors)
+    if scenes:
+        tables["human36m"] = human36m_table(predictions, errors)
     about = {
         **about,
         "skeleton": f"{predictions.skeleton.name}, {len(predictions.skeleton)} joints",
         "rows": str(len(set(predictions.row.tolist()))),
     }
     _write(folder / "metrics.json", json.dumps({"about": about, **_strict(tables)}, indent=1, allow_nan=False) + "\n")
-    _plot(predictions, errors, tables, folder)
-    _write(folder / "report.md", markdown(tables, about))
+    _plot(shown, errors, tables, folder)
+    paper = f"\n{human36m_markdown(tables['human36m'])}\n" if scenes else ""
+    _write(folder / "report.md", markdown(tables, about) + paper)
     return tables
 
 

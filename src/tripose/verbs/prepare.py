@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import cv2
@@ -62,7 +62,7 @@ def prepare_own(
             if progress is not None:
                 progress(before + n, total)
 
-        written[split] = write_shards(_stored(some), part, progress=tell)
+        written[split] = write_shards(stored(some, range(len(some))), part, progress=tell)
         if not written[split]:
             raise TriposeError(f"{src}: the videos have none of the frames that are labelled for {split!r}")
         if lost := len(some) - written[split]:
@@ -72,10 +72,10 @@ def prepare_own(
     return written
 
 
-def _stored(samples: LabelledSamples) -> Iterator[Rendered]:
-    """All samples that some view shows, in order."""
+def stored(samples: LabelledSamples, rows: Iterable[int]) -> Iterator[Rendered]:
+    """Those samples that some view shows, as shards keep them."""
     name = samples.skeleton.name
-    for index in range(len(samples)):
+    for index in rows:
         sample = samples.cut(index)
         if sample is not None and sample.visible is not None:
             jpeg = tuple(_jpeg(image) for image in sample.images)

@@ -1,0 +1,1 @@
+"""CMU Panoptic: its original files and the protocols that results on it are published under."""

@@ -1,0 +1,84 @@
+"""``tripose prepare human36m``: Human3.6M from its original files."""
+
+from __future__ import annotations
+
+import shutil
+import warnings
+from functools import partial
+from pathlib import Path
+
+from tripose.data.human36m.originals import Originals, find_originals
+from tripose.data.human36m.protocol import TEST_SUBJECTS, TRAIN_SUBJECTS
+from tripose.data.human36m.rig import read_cameras
+from tripose.data.human36m.scenes import Boxes, read_scene
+from tripose.data.human36m.unpack import unpack
+from tripose.errors import TriposeError
+from tripose.verbs.prepare_scenes import Progress, cut, gather
+
+# Measured on crops of people of 384 px as JPEG, with a quarter to spare.
+_BYTES_PER_PIXEL = 0.35
+
+
+def prepare_human36m(
+    src: Path | str,
+    dst: Path | str,
+    *,
+    every: int = 5,
+    boxes: Boxes = "truth",
+    side_px: int = 384,
+    workers: int = 2,
+    progress: Progress | None = None,
+) -> dict[str, int]:
+    """Unpack what is not unpacked, index all scenes, and cut everybody out of the videos.
+
+    Any part of the data set will do; what is missing is told. An interrupted run goes on where it was, a finished one
+    does nothing.
+
+    Args:
+        src: folder of the original download: archives, or unpacked.
+        dst: folder to make: ``index.npz``, and shards of crops in ``train`` (S1, S5, S6, S7, S8) and ``test``
+            (S9, S11); archives are unpacked into ``original``.
+        every: every n-th frame counts.
+        boxes: where people are cut out.
+        side_px: of the crops.
+        workers: processes.
+        progress: told what is done and how much there is, for each of the three steps.
+
+    Returns:
+        The number of labelled moments, by split.
+
+    Raises:
+        TriposeError: nothing of Human3.6M, no cameras, not enough room on the disk, or scenes that cannot be read; all
+            others are kept.
+    """
+    src, dst = Path(src), Path(dst)
+    found = find_originals(src, dst / "original")
+    if found.archives:
+        unpack(found.archives, dst / "original", progress=progress)
+        found = find_originals(src, dst / "original")
+    for sentence in found.missing:
+        warnings.warn(f"{src}: {sentence}", stacklevel=2)
+    if found.metadata is None or not found.scenes:
+        raise TriposeError(f"{src}: nothing can be prepared: {'; '.join(found.missing)}")
+    rigs = read_cameras(found.metadata)
+    jobs = {s.name: partial(read_scene, s, rigs[s.subject], every=every, boxes=boxes) for s in found.scenes}
+    dst.mkdir(parents=True, exist_ok=True)
+    scenes = gather(jobs, dst, workers=workers, progress=progress)
+    splits = _splits(found)
+    images = sum(len(s.frame) * len(s.sources) for s in scenes)
+    _check_room(dst, sum(1 for split in splits for _ in (dst / split).glob("*.safetensors")) == 0, images, side_px)
+    return cut(dst, splits, side_px, workers=workers, progress=progress)
+
+
+def _splits(found: Originals) -> dict[str, list[str]]:
+    subjects = {"train": TRAIN_SUBJECTS, "test": TEST_SUBJECTS}
+    splits = {split: [s.name for s in found.scenes if s.subject in some] for split, some in subjects.items()}
+    return {split: names for split, names in splits.items() if names}
+
+
+def _check_room(dst: Path, fresh: bool, images: int, side_px: int) -> None:
+    need, free = images * side_px**2 * _BYTES_PER_PIXEL, shutil.disk_usage(dst).free
+    if fresh and need > free:
+        raise TriposeError(
+            f"{dst}: {images} crops of {side_px} px take about {need / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free"
+        )

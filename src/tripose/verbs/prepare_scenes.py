@@ -1,0 +1,159 @@
+"""What preparing a public data set is, whichever it is: scene by scene the labels, then shard by shard the crops.
+
+Both go on where they were interrupted: every scene's labels and every shard is a file that is complete or not there.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import re
+import shutil
+import warnings
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+from tripose.data.labelled import LabelledSamples, label_scene
+from tripose.data.scenes import Scene, read_index, write_index
+from tripose.data.shards import SAMPLES_PER_SHARD, write_shard
+from tripose.errors import TriposeError
+from tripose.verbs.prepare import stored
+
+INDEX = "index.npz"
+
+Progress = Callable[[int, int], None]
+Job = Callable[[], tuple[Scene, Sequence[str]]]
+"""Reads a scene; also says, a sentence each, what of it is missing."""
+
+
+def gather(jobs: Mapping[str, Job], dst: Path, *, workers: int, progress: Progress | None = None) -> list[Scene]:
+    """Read the labels of scenes and write them into one index, in the order of the jobs.
+
+    Args:
+        jobs: scene by name -> what reads it, in another process.
+        dst: folder of the index.
+        workers: processes.
+        progress: told the scenes done and their number.
+
+    Raises:
+        TriposeError: scenes that cannot be read; all others are kept, so that only these are read next time.
+    """
+    index, parts = dst / INDEX, dst / ".scenes"
+    known = {s.name: s for s in read_index(index)} if index.exists() else {}
+    if list(known) == list(jobs):
+        return list(known.values())
+    parts.mkdir(parents=True, exist_ok=True)
+    files = {name: parts / f"{_slug(name)}.npz" for name in jobs if name not in known}
+    missing = {name: path for name, path in files.items() if not path.exists()}
+    broken: dict[str, str] = {}
+    with _pool(workers) as pool:
+        coming = {pool.submit(_gather_one, jobs[name], path): name for name, path in missing.items()}
+        for n, one in enumerate(as_completed(coming), start=len(jobs) - len(missing) + 1):
+            if problem := _problem(one):
+                broken[coming[one]] = problem
+            else:
+                for said in one.result():
+                    warnings.warn(said, stacklevel=2)
+            if progress is not None:
+                progress(n, len(jobs))
+    if broken:
+        name, why = next(iter(broken.items()))
+        raise TriposeError(
+            f"{len(broken)} of {len(jobs)} scenes cannot be read, {name} among them: {why}; the others are kept, so "
+            "mend or leave out these and start again"
+        )
+    scenes = [known[name] if name in known else read_index(files[name])[0] for name in jobs]
+    write_index(scenes, index)
+    shutil.rmtree(parts)
+    return scenes
+
+
+def cut(
+    dst: Path,
+    splits: Mapping[str, Collection[str]],
+    side_px: int,
+    *,
+    workers: int,
+    progress: Progress | None = None,
+) -> dict[str, int]:
+    """Cut everybody out of the images of an indexed data set, as one folder of shards for each split.
+
+    Args:
+        dst: folder of the index.
+        splits: names of scenes, by the name of their folder.
+        side_px: of the crops.
+        workers: processes.
+        progress: told the samples done and their number.
+
+    Returns:
+        The number of labelled moments, by split.
+
+    Raises:
+        TriposeError: images that cannot be read; all other shards are kept.
+    """
+    scenes = {s.name: s for s in read_index(dst / INDEX)}
+    lengths = {name: len(scene.frame) for name, scene in scenes.items()}
+    parts = [
+        (split, name, start)
+        for split, names in splits.items()
+        for name in names
+        for start in range(0, lengths[name], SAMPLES_PER_SHARD)
+    ]
+    total = sum(lengths[name] for names in splits.values() for name in names)
+    for split in splits:
+        (dst / split).mkdir(exist_ok=True)
+    wanted = {dst / split / f"{_slug(name)}-{start:06d}.safetensors": (name, start) for split, name, start in parts}
+    missing = {path: part for path, part in wanted.items() if not path.exists()}
+    broken: dict[str, str] = {}
+    with _pool(workers) as pool:
+        coming = {
+            pool.submit(_cut_one, dst, name, start, side_px, path): path for path, (name, start) in missing.items()
+        }
+        left = {path: min(SAMPLES_PER_SHARD, lengths[name] - start) for path, (name, start) in missing.items()}
+        for one in as_completed(coming):
+            if problem := _problem(one):
+                broken[coming[one].name] = problem
+            del left[coming[one]]
+            if progress is not None:
+                progress(total - sum(left.values()), total)
+    if broken:
+        name, why = next(iter(broken.items()))
+        raise TriposeError(f"{len(broken)} of {len(wanted)} shards cannot be made, {name} among them: {why}")
+    return {split: sum(lengths[name] for name in names) for split, names in splits.items()}
+
+
+def _gather_one(job: Job, path: Path) -> tuple[str, ...]:
+    scene, missing = job()
+    write_index([scene], path)
+    return tuple(missing)
+
+
+def _cut_one(dst: Path, name: str, start: int, side_px: int, path: Path) -> None:
+    import torch
+
+    torch.set_num_threads(1)
+    scene = next(s for s in read_index(dst / INDEX) if s.name == name)
+    samples = LabelledSamples((label_scene(scene, dst),), scene.skeleton, side_px)
+    some = list(stored(samples, range(start, min(start + SAMPLES_PER_SHARD, len(samples)))))
+    if not some:
+        raise TriposeError(f"{dst / INDEX}: the images of {name} from row {start} on show nobody, or are not there")
+    write_shard(some, path)
+
+
+def _problem(done: Future[Any]) -> str | None:
+    """What went wrong in another process, if it is the data's fault."""
+    error = done.exception()
+    if error is None:
+        return None
+    if isinstance(error, TriposeError):
+        return str(error)
+    raise error
+
+
+def _pool(workers: int) -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"))
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^\w.-]+", " ", name)
