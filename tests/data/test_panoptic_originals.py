@@ -19,7 +19,7 @@ import torch
 from clips import number_of
 from data.panoptic_files import CAMERAS, SIZE_PX, write_panoptic
 from tripose.data.footage import SceneFootage
-from tripose.data.panoptic.joints import TRANSFER_JOINTS, to_joints
+from tripose.data.joints import TRANSFER_JOINTS, to_joints
 from tripose.data.panoptic.originals import open_sequence, sequence_folders
 from tripose.data.panoptic.poses import POSES, above_score, first_person, pose_frames, read_poses
 from tripose.data.panoptic.protocol import ADAFUSE_CAMERAS, HD_CAMERAS, MULTI_PERSON, SINGLE_PERSON, Split

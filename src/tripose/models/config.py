@@ -21,6 +21,10 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 Backbone = Literal["movenet", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152"]
 
 
+# It halves the stride-32 map twice.
+_LEAST_FOR_HEAD_PX = 128
+
+
 @dataclass(frozen=True, kw_only=True)
 class ImageNetwork:
     """What all methods share: the 2D network and what it eats.
@@ -104,6 +108,11 @@ class Algebraic(ImageNetwork):
         super().__post_init__()
         if self.confidences == "evidence" and not self.softmax:
             raise TriposeError("confidences are 'evidence', which only softmaxed heatmaps are; softmax has to be true")
+        if self.confidences == "image" and min(self.image_size_px) < _LEAST_FOR_HEAD_PX:
+            raise TriposeError(
+                f"image_size_px is {list(self.image_size_px)}; the head for confidences needs {_LEAST_FOR_HEAD_PX} at "
+                "least, or confidences 'none'"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -158,7 +158,7 @@ class Group(Entry):
 
 
 class Optimiser(Entry):
-    """AdamW with a linear warm-up and a cosine to zero.
+    """AdamW with a linear warm-up and, after it, a cosine to zero or nothing.
 
     Attributes:
         lr: the highest learning rate of the parameters that no group names.
@@ -166,6 +166,7 @@ class Optimiser(Entry):
         groups: parts with other rates.
         frozen: names of parts that are not trained; they stay in evaluation mode.
         warmup_steps: length of the warm-up.
+        schedule: what becomes of the learning rates after it; constant is what the paper did.
         clip_norm: largest norm of the gradient; None: any.
         ema_decay: of the averaged weights, which validation and the saved models use; None: no averaging. In step t
             (from 0) it is at most (1 + t) / (10 + t).
@@ -176,6 +177,7 @@ class Optimiser(Entry):
     groups: tuple[Group, ...] = ()
     frozen: Prefixes = ()
     warmup_steps: Steps = 0
+    schedule: Literal["cosine", "constant"] = "cosine"
     clip_norm: PositiveFloat | None = 1.0
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = 0.999
 

@@ -70,13 +70,15 @@ class Task(lightning.LightningModule):
         return self.forward(batch)
 
     def configure_optimizers(self) -> Any:
-        """AdamW, a linear warm-up, then a cosine that ends at zero."""
+        """AdamW, a linear warm-up, then a cosine that ends at zero, or what was reached."""
         settings, steps = self.config.optimiser, self.config.steps
         warmup = settings.warmup_steps
 
         def share(step: int) -> float:
             if step < warmup:
                 return (step + 1) / (warmup + 1)
+            if settings.schedule == "constant":
+                return 1.0
             return (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, steps - warmup)))) / 2
 
         optimiser = torch.optim.AdamW(self._rates, fused=True)

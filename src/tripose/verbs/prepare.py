@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shutil
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 from jaxtyping import UInt8
 
+from tripose.data.joints import to_joints
 from tripose.data.labelled import LabelledSamples
 from tripose.data.own import open_labelled, read_dataset_file
 from tripose.data.rendered import Rendered
@@ -72,14 +73,25 @@ def prepare_own(
     return written
 
 
-def stored(samples: LabelledSamples, rows: Iterable[int]) -> Iterator[Rendered]:
-    """Those samples that some view shows, as shards keep them."""
-    name = samples.skeleton.name
+def stored(samples: LabelledSamples, rows: Iterable[int], others: Sequence[Skeleton] = ()) -> Iterator[Rendered]:
+    """Those samples that some view shows, as shards keep them.
+
+    Args:
+        samples: where they are.
+        rows: which.
+        others: skeletons in which the truth is kept, too, as far as `to_joints` knows how.
+    """
+    own = samples.skeleton
     for index in rows:
         sample = samples.cut(index)
         if sample is not None and sample.visible is not None:
             jpeg = tuple(_jpeg(image) for image in sample.images)
-            yield Rendered(jpeg, sample.cameras, {name: sample.keypoints_mm}, {name: sample.visible}, sample.group)
+            keypoints_mm, visible = {own.name: sample.keypoints_mm}, {own.name: sample.visible}
+            for other in others:
+                keypoints_mm[other.name] = to_joints(sample.keypoints_mm, own, other)
+                shown = np.where(sample.visible[..., None], np.zeros(3), np.nan)
+                visible[other.name] = np.isfinite(to_joints(shown, own, other)).all(-1)
+            yield Rendered(jpeg, sample.cameras, keypoints_mm, visible, sample.group)
 
 
 def _jpeg(image: UInt8[np.ndarray, "side side 3"]) -> bytes:

@@ -11,6 +11,7 @@ from tripose.data.panoptic.protocol import PROTOCOLS, Protocol, Split
 from tripose.data.panoptic.scenes import protocol_scene
 from tripose.data.scenes import Scene
 from tripose.errors import TriposeError
+from tripose.skeleton import COCO17
 from tripose.verbs.prepare_scenes import Progress, cut, gather
 
 
@@ -56,7 +57,8 @@ def prepare_panoptic(
         warnings.warn(f"{src}: results will be without {', '.join(absent)}, which are not there", stacklevel=2)
     dst.mkdir(parents=True, exist_ok=True)
     gather(jobs, dst, workers=workers, progress=progress)
-    return cut(dst, {s: names for s, names in splits.items() if names}, side_px, workers=workers, progress=progress)
+    some = {split: names for split, names in splits.items() if names}
+    return cut(dst, some, side_px, others=(COCO17,), workers=workers, progress=progress)
 
 
 def _scene(folder: Path, protocol: Protocol, split: Split) -> tuple[Scene, tuple[str, ...]]:

@@ -18,6 +18,7 @@ from tripose.data.labelled import LabelledSamples, label_scene
 from tripose.data.scenes import Scene, read_index, write_index
 from tripose.data.shards import SAMPLES_PER_SHARD, write_shard
 from tripose.errors import TriposeError
+from tripose.skeleton import Skeleton
 from tripose.verbs.prepare import stored
 
 INDEX = "index.npz"
@@ -74,6 +75,7 @@ def cut(
     splits: Mapping[str, Collection[str]],
     side_px: int,
     *,
+    others: Sequence[Skeleton] = (),
     workers: int,
     progress: Progress | None = None,
 ) -> dict[str, int]:
@@ -83,6 +85,7 @@ def cut(
         dst: folder of the index.
         splits: names of scenes, by the name of their folder.
         side_px: of the crops.
+        others: skeletons in which the truth is kept beside its own.
         workers: processes.
         progress: told the samples done and their number.
 
@@ -108,7 +111,8 @@ def cut(
     broken: dict[str, str] = {}
     with _pool(workers) as pool:
         coming = {
-            pool.submit(_cut_one, dst, name, start, side_px, path): path for path, (name, start) in missing.items()
+            pool.submit(_cut_one, dst, name, start, side_px, others, path): path
+            for path, (name, start) in missing.items()
         }
         left = {path: min(SAMPLES_PER_SHARD, lengths[name] - start) for path, (name, start) in missing.items()}
         for one in as_completed(coming):
@@ -129,13 +133,14 @@ def _gather_one(job: Job, path: Path) -> tuple[str, ...]:
     return tuple(missing)
 
 
-def _cut_one(dst: Path, name: str, start: int, side_px: int, path: Path) -> None:
+def _cut_one(dst: Path, name: str, start: int, side_px: int, others: Sequence[Skeleton], path: Path) -> None:
     import torch
 
     torch.set_num_threads(1)
     scene = next(s for s in read_index(dst / INDEX) if s.name == name)
     samples = LabelledSamples((label_scene(scene, dst),), scene.skeleton, side_px)
-    some = list(stored(samples, range(start, min(start + SAMPLES_PER_SHARD, len(samples)))))
+    rows = range(start, min(start + SAMPLES_PER_SHARD, len(samples)))
+    some = list(stored(samples, rows, others))
     if not some:
         raise TriposeError(f"{dst / INDEX}: the images of {name} from row {start} on show nobody, or are not there")
     write_shard(some, path)

@@ -1,0 +1,149 @@
+"""Public data sets from files in their original formats: prepare, train two steps, evaluate."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from data.h36m_files import write_human36m
+from data.panoptic_files import write_panoptic
+from tripose.data.scenes import read_index
+from tripose.data.shards import open_shards
+
+pytestmark = pytest.mark.slow
+
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def tripose(*words, ok=True):
+    done = subprocess.run(
+        [sys.executable, "-m", "tripose.cli", *map(str, words)], capture_output=True, text=True, env=ENVIRONMENT
+    )
+    assert (done.returncode == 0) == ok, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stdout + done.stderr
+
+
+def state(folder):
+    return {p.relative_to(folder): (p.stat().st_mtime_ns, p.stat().st_size) for p in folder.rglob("*") if p.is_file()}
+
+
+def train_and_evaluate(data, test, config, out, *changes):
+    small = ["model.image_size_px=[128, 128]", "model.backbone=resnet18", "init=null", "steps=2", "batch_size=2"]
+    quick = ["data.workers=0", "validate_every=2", "images_every=0", "log_every=1", *changes]
+    sets = [f"data.train.folder={data / 'train'}", f"data.val.folder={data / test}", *small, *quick]
+    words = [w for s in sets for w in ("--set", s)]
+    tripose("train", f"configs/{config}.yaml", "--out", out / "run", *words)
+    tripose("evaluate", data / test, "--model", f"net={out / 'run' / 'last'}", "--out", out / "eval")
+    return json.loads((out / "eval" / "metrics.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def human36m(tmp_path_factory):
+    """Two subjects as downloaded, and what was prepared of them."""
+    folder = tmp_path_factory.mktemp("human36m")
+    made = write_human36m(folder / "src", frames=6, archives=True)
+    said = tripose("prepare", "human36m", folder / "src", folder / "dst", "--every", 3, "--side-px", 128)
+    return folder, made, said
+
+
+def test_human36m_is_prepared_with_its_truth(human36m):
+    folder, made, said = human36m
+    assert "there is nothing of S5, S6, S7, S8, S11" in " ".join(said.split())
+    scenes = {s.name: s for s in read_index(folder / "dst" / "index.npz")}
+    assert scenes.keys() == made.poses_mm.keys()
+    samples = open_shards(folder / "dst" / "test", "h36m17")
+    assert len(samples) == 4 * 2
+    assert {samples[i].group for i in range(8)} == {name for name in scenes if name.startswith("S9")}
+    sample = samples[0]
+    assert sample.images.shape == (4, 128, 128, 3)
+    scene = scenes[sample.group]
+    np.testing.assert_allclose(sample.keypoints_mm, scene.keypoints_mm[0], atol=1e-3)
+    assert scene.frame.tolist() == [0, 3]
+    # The crop shows the person: every joint is in it, and it is not empty.
+    points = sample.cameras.project(torch.from_numpy(sample.keypoints_mm))[0].numpy()
+    assert ((points > -2) & (points < 130)).all()
+    assert sample.images.std() > 5
+
+
+def test_preparing_again_does_nothing_and_an_interrupted_run_ends_the_same(human36m, tmp_path):
+    folder, _, _ = human36m
+    before = state(folder / "dst")
+    tripose("prepare", "human36m", folder / "src", folder / "dst", "--every", 3, "--side-px", 128)
+    assert state(folder / "dst") == before
+    # Sources are told as they lie: another folder for what is unpacked would be another index.
+    words = ["prepare", "human36m", folder / "dst" / "original", tmp_path / "dst", "--every", 3, "--side-px", 128]
+    (folder / "dst" / "original" / "metadata.xml").write_bytes((folder / "src" / "metadata.xml").read_bytes())
+    running = subprocess.Popen(
+        [sys.executable, "-m", "tripose.cli", *map(str, words), "--workers", "1"],
+        env=ENVIRONMENT,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob("dst/.scenes/*.npz")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.killpg(running.pid, signal.SIGKILL)
+    running.wait()
+    kept = len(list(tmp_path.glob("dst/.scenes/*.npz")))
+    assert kept
+    tripose(*words)
+    tripose("prepare", *words[1:3], tmp_path / "other", *words[4:])
+    assert (tmp_path / "dst/index.npz").read_bytes() == (tmp_path / "other/index.npz").read_bytes()
+
+
+def test_human36m_is_trained_on_and_judged_by_the_papers_table(human36m, tmp_path):
+    folder, _, _ = human36m
+    metrics = train_and_evaluate(folder / "dst", "test", "human36m_algebraic", tmp_path)
+    rows = [r for r in metrics["human36m"] if r["subject"] == "all"]
+    assert {r["action"] for r in rows} == {"Directions", "Sitting", "all", "mean of actions"}
+    report = (tmp_path / "eval" / "report.md").read_text()
+    assert "## Human3.6M" in report
+    assert "Relative to the pelvis" in report
+
+
+def test_a_damaged_file_is_named_and_the_rest_goes_on(human36m, tmp_path):
+    made = write_human36m(tmp_path / "src", ("S1",), ("Directions-1", "Directions-2"), frames=3)
+    poses = made.folder / "S1/MyPoseFeatures/D3_Positions/Directions.cdf"
+    whole = poses.read_bytes()
+    poses.write_bytes(whole[: len(whole) // 2])
+    words = ["prepare", "human36m", made.folder, tmp_path / "dst", "--every", 1, "--side-px", 128]
+    said = " ".join(tripose(*words, ok=False).split())
+    assert "1 of 2 scenes cannot be read, S1/Directions-2 among them" in said
+    assert "Directions.cdf" in said.replace(" ", "")
+    poses.write_bytes(whole)
+    tripose(*words)
+    assert len(open_shards(tmp_path / "dst" / "train", "h36m17")) == 6
+
+
+def test_without_cameras_nothing_is_prepared(tmp_path):
+    made = write_human36m(tmp_path / "src", ("S1",), ("Directions-1",), frames=2)
+    (made.folder / "metadata.xml").unlink()
+    said = tripose("prepare", "human36m", made.folder, tmp_path / "dst", ok=False)
+    assert "metadata.xml" in said
+
+
+def test_panoptic_is_prepared_trained_on_and_evaluated(tmp_path):
+    cameras = ("00_01", "00_02", "00_10", "00_13", "00_00", "00_03", "00_05")
+    frames = range(400, 404)  # the protocol leaves the first ones out
+    made = write_panoptic(tmp_path / "src", ("171204_pose1", "171204_pose5"), cameras, frames, tar=True)
+    said = " ".join(tripose("prepare", "panoptic", tmp_path / "src", tmp_path / "dst", "--side-px", 128).split())
+    assert "results will be without" in said
+    assert "171204_pose6" in said
+    train, val = (open_shards(tmp_path / "dst" / split, "coco17") for split in ("train", "val"))
+    assert (len(train), len(val)) == (4, 4)
+    assert set(train[0].cameras.names) == {"00_00", "00_03", "00_05"}
+    assert set(val[0].cameras.names) == {"00_01", "00_02", "00_10", "00_13"}
+    assert val[0].cameras.up == "-y"
+    truth = made["171204_pose5"].keypoints_mm[0]
+    np.testing.assert_allclose(val[0].keypoints_mm[0], truth[1], atol=1e-3)  # the nose
+    metrics = train_and_evaluate(tmp_path / "dst", "val", "panoptic_algebraic", tmp_path, "data.views=[2, 3]")
+    assert {r["group"] for r in metrics["by_group"]} >= {"171204_pose5"}
+    assert "human36m" not in metrics
