@@ -9,14 +9,17 @@ import subprocess
 import sys
 import time
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
 from data.h36m_files import write_human36m
 from data.panoptic_files import write_panoptic
+from tripose.data.human36m.protocol import CAMERAS, JOINTS_OF_32, original_name
 from tripose.data.scenes import read_index
 from tripose.data.shards import open_shards
+from tripose.video import read_frames
 
 pytestmark = pytest.mark.slow
 
@@ -107,6 +110,47 @@ def test_human36m_is_trained_on_and_judged_by_the_papers_table(human36m, tmp_pat
     report = (tmp_path / "eval" / "report.md").read_text()
     assert "## Human3.6M" in report
     assert "Relative to the pelvis" in report
+
+
+def write_extracted(made, folder):
+    """The same scenes as the published code has them: labels, and every image as JPEG; images as they were taken."""
+    subjects, scenes = list(made.cameras), sorted({name.split("/")[1] for name in made.poses_mm})
+    camera = np.dtype([("R", "f4", (3, 3)), ("t", "f4", (3, 1)), ("K", "f4", (3, 3)), ("dist", "f4", (5,))])
+    row = [("subject_idx", "i1"), ("action_idx", "i1"), ("frame_idx", "i2"), ("keypoints", "f4", (17, 3))]
+    cameras, table = np.zeros((len(subjects), 4), camera), []
+    for i, subject in enumerate(subjects):
+        rig = made.cameras[subject]
+        cameras[i]["K"], cameras[i]["R"], cameras[i]["t"] = rig.K, rig.R, rig.t[..., None]
+        k1, k2, p1, p2, k3 = rig.distortion[:, :5].T.numpy()
+        cameras[i]["dist"] = np.stack([k1, k2, 2 * p1, 2 * p2, k3], -1)
+    for name, poses in made.poses_mm.items():
+        subject, scene = name.split("/")
+        for frame in range(0, len(poses), 3):
+            box = np.nan_to_num(made.boxes_px[name][frame])[:, [1, 0, 3, 2]]
+            table.append((subjects.index(subject), scenes.index(scene), frame, poses[frame][list(JOINTS_OF_32)], box))
+        for camera_name in CAMERAS:
+            place = folder / subject / scene / "imageSequence" / camera_name
+            place.mkdir(parents=True)
+            video = made.folder / subject / "Videos" / f"{original_name(subject, scene)}.{camera_name}.mp4"
+            for frame in read_frames(video):
+                cv2.imwrite(str(place / f"img_{frame.index + 1:06d}.jpg"), frame.image[..., ::-1])
+    content = {"subject_names": subjects, "camera_names": list(CAMERAS), "action_names": scenes, "cameras": cameras}
+    content["table"] = np.array(table, dtype=[*row, ("bbox_by_camera_tlbr", "i2", (4, 4))])
+    np.save(folder / "human36m-multiview-labels-GTbboxes.npy", content, allow_pickle=True)
+
+
+def test_labels_and_images_of_the_published_code_give_the_same_samples(tmp_path):
+    made = write_human36m(tmp_path / "src", ("S9",), ("Directions-1",), frames=4)
+    write_extracted(made, tmp_path / "official")
+    for src, out in (("src", "a"), ("official", "b")):
+        tripose("prepare", "human36m", tmp_path / src, tmp_path / out, "--every", 3, "--side-px", 128)
+    ours, theirs = (open_shards(tmp_path / out / "test", "h36m17") for out in ("a", "b"))
+    assert len(ours) == len(theirs) == 2
+    for a, b in zip(ours, theirs, strict=True):
+        assert (a.group, a.cameras.names) == (b.group, b.cameras.names)
+        np.testing.assert_allclose(a.keypoints_mm, b.keypoints_mm, atol=1e-3)
+        torch.testing.assert_close(a.cameras.P, b.cameras.P, rtol=1e-6, atol=1e-3)
+        assert np.abs(a.images.astype(int) - b.images).mean() < 2  # JPEG twice
 
 
 def test_a_damaged_file_is_named_and_the_rest_goes_on(human36m, tmp_path):

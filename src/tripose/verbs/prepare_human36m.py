@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import shutil
 import warnings
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
-from tripose.data.human36m.originals import Originals, find_originals
+from tripose.data.human36m.extracted import extracted_scenes, find_labels
+from tripose.data.human36m.originals import find_originals
 from tripose.data.human36m.protocol import TEST_SUBJECTS, TRAIN_SUBJECTS
 from tripose.data.human36m.rig import read_cameras
 from tripose.data.human36m.scenes import Boxes, read_scene
 from tripose.data.human36m.unpack import unpack
 from tripose.errors import TriposeError
-from tripose.verbs.prepare_scenes import Progress, cut, gather
+from tripose.verbs.prepare_scenes import Job, Progress, cut, gather
 
 # Measured on crops of people of 384 px as JPEG, with a quarter to spare.
 _BYTES_PER_PIXEL = 0.35
@@ -35,11 +37,12 @@ def prepare_human36m(
     does nothing.
 
     Args:
-        src: folder of the original download: archives, or unpacked.
+        src: folder of the original download, archives or unpacked; or the published code's own labels
+            (``human36m-multiview-labels-*.npy``) and extracted images, which are taken as they are.
         dst: folder to make: ``index.npz``, and shards of crops in ``train`` (S1, S5, S6, S7, S8) and ``test``
             (S9, S11); archives are unpacked into ``original``.
-        every: every n-th frame counts.
-        boxes: where people are cut out.
+        every: every n-th frame of the original files counts.
+        boxes: where people are cut out of them.
         side_px: of the crops.
         workers: processes.
         progress: told what is done and how much there is, for each of the three steps.
@@ -52,6 +55,17 @@ def prepare_human36m(
             others are kept.
     """
     src, dst = Path(src), Path(dst)
+    dst.mkdir(parents=True, exist_ok=True)
+    labels = find_labels(src)
+    jobs = _original_jobs(src, dst, every, boxes, progress) if labels is None else extracted_scenes(src, labels)
+    scenes = gather(jobs, dst, workers=workers, progress=progress)
+    splits = _splits(list(jobs))
+    images = sum(len(s.frame) * len(s.sources) for s in scenes)
+    _check_room(dst, splits, images, side_px)
+    return cut(dst, splits, side_px, workers=workers, progress=progress)
+
+
+def _original_jobs(src: Path, dst: Path, every: int, boxes: Boxes, progress: Progress | None) -> dict[str, Job]:
     found = find_originals(src, dst / "original")
     if found.archives:
         unpack(found.archives, dst / "original", progress=progress)
@@ -61,24 +75,20 @@ def prepare_human36m(
     if found.metadata is None or not found.scenes:
         raise TriposeError(f"{src}: nothing can be prepared: {'; '.join(found.missing)}")
     rigs = read_cameras(found.metadata)
-    jobs = {s.name: partial(read_scene, s, rigs[s.subject], every=every, boxes=boxes) for s in found.scenes}
-    dst.mkdir(parents=True, exist_ok=True)
-    scenes = gather(jobs, dst, workers=workers, progress=progress)
-    splits = _splits(found)
-    images = sum(len(s.frame) * len(s.sources) for s in scenes)
-    _check_room(dst, sum(1 for split in splits for _ in (dst / split).glob("*.safetensors")) == 0, images, side_px)
-    return cut(dst, splits, side_px, workers=workers, progress=progress)
+    return {s.name: partial(read_scene, s, rigs[s.subject], every=every, boxes=boxes) for s in found.scenes}
 
 
-def _splits(found: Originals) -> dict[str, list[str]]:
+def _splits(scenes: list[str]) -> dict[str, list[str]]:
     subjects = {"train": TRAIN_SUBJECTS, "test": TEST_SUBJECTS}
-    splits = {split: [s.name for s in found.scenes if s.subject in some] for split, some in subjects.items()}
+    splits = {split: [s for s in scenes if s.split("/")[0] in some] for split, some in subjects.items()}
     return {split: names for split, names in splits.items() if names}
 
 
-def _check_room(dst: Path, fresh: bool, images: int, side_px: int) -> None:
+def _check_room(dst: Path, splits: Iterable[str], images: int, side_px: int) -> None:
+    """Before the first crop is written."""
+    begun = any(True for split in splits for _ in (dst / split).glob("*.safetensors"))
     need, free = images * side_px**2 * _BYTES_PER_PIXEL, shutil.disk_usage(dst).free
-    if fresh and need > free:
+    if not begun and need > free:
         raise TriposeError(
             f"{dst}: {images} crops of {side_px} px take about {need / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free"
         )
