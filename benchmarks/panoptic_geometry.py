@@ -19,6 +19,7 @@ import typer
 from jaxtyping import Float
 
 from tripose.cameras import Cameras
+from tripose.data.labelled import inside_images
 from tripose.formats.calibration import read_calibration
 from tripose.geometry.triangulate import METHODS, Method, triangulate
 
@@ -34,8 +35,7 @@ def detected(
     """What a detector would find of joints that are inside the images; NaN of others."""
     flat = torch.from_numpy(keypoints_mm.reshape(-1, 3))
     points = cameras.project(flat)[0].numpy().reshape(len(cameras), *keypoints_mm.shape[:2], 2).swapaxes(0, 1)
-    size = cameras.size_px.numpy()[:, None]
-    inside = ((points >= -0.5) & (points <= size - 0.5)).all(-1, keepdims=True)
+    inside = inside_images(cameras, keypoints_mm)[..., None]
     angle = random.uniform(0, 2 * np.pi, points.shape[:-1])
     off = random.uniform(*OFF_PX, points.shape[:-1]) * (random.random(points.shape[:-1]) < OUTLIERS)
     shift = off[..., None] * np.stack([np.cos(angle), np.sin(angle)], -1)

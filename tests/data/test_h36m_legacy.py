@@ -14,11 +14,10 @@ import torch
 
 from golden import FOLDER, golden
 from tripose.data.human36m import pickles
-from tripose.data.human36m.legacy import pelvis_mm, read_labels, read_results, write_results
+from tripose.data.human36m.legacy import read_labels, read_results, write_results
 from tripose.data.human36m.lens import opencv_coefficients
 from tripose.data.human36m.pickles import array_of, read_pickle
 from tripose.errors import TriposeError
-from tripose.skeleton import COCO17, H36M17, MPII16
 
 NAMES = {
     "subject_names": ["S1", "S9"],
@@ -430,13 +429,3 @@ def test_the_published_code_reads_what_is_written(tmp_path):
     np.testing.assert_array_equal(keypoints, found())
     asked = {arg for op, arg, _ in pickletools.genops(path.read_bytes()) if op.name == "GLOBAL"}
     assert asked == {"numpy.core.multiarray _reconstruct", "numpy ndarray", "numpy dtype"}
-
-
-def test_centers_of_cuboids():
-    """Joint 6 of both kinds of Human3.6M, the middle of joints 11 and 12 of a CMU model."""
-    keypoints = found()
-    np.testing.assert_array_equal(pelvis_mm(keypoints, H36M17), keypoints[:, 6])
-    np.testing.assert_array_equal(pelvis_mm(keypoints[:, :16], MPII16), keypoints[:, 6])
-    np.testing.assert_allclose(pelvis_mm(keypoints, COCO17), (keypoints[:, 11] + keypoints[:, 12]) / 2, rtol=1e-5)
-    with pytest.raises(TriposeError, match="the predictions have 17 joints, but skeleton 'mpii16' has 16"):
-        pelvis_mm(keypoints, MPII16)

@@ -82,6 +82,9 @@ def test_preparing_again_does_nothing_and_an_interrupted_run_ends_the_same(human
     before = state(folder / "dst")
     tripose("prepare", "human36m", folder / "src", folder / "dst", "--every", 3, "--side-px", 128)
     assert state(folder / "dst") == before
+    said = " ".join(tripose("prepare", "human36m", folder / "src", folder / "dst", "--side-px", 128, ok=False).split())
+    assert "was begun with other settings" in said  # every 3rd frame, not every 5th
+    assert state(folder / "dst") == before
     # Sources are told as they lie: another folder for what is unpacked would be another index.
     words = ["prepare", "human36m", folder / "dst" / "original", tmp_path / "dst", "--every", 3, "--side-px", 128]
     (folder / "dst" / "original" / "metadata.xml").write_bytes((folder / "src" / "metadata.xml").read_bytes())

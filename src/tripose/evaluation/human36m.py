@@ -22,15 +22,13 @@ from jaxtyping import Bool, Float, Int, Shaped
 
 from tripose import metrics
 from tripose.data.human36m.protocol import DAMAGED, TEST_SUBJECTS
+from tripose.data.joints import TRANSFER_JOINTS
 from tripose.errors import TriposeError
 from tripose.evaluation.tables import ALL, Row, Table
 from tripose.skeleton import Skeleton
 
 MEAN_OF_ACTIONS = "mean of actions"
 """Every action counts the same, however long it is."""
-
-TRANSFER_JOINTS = ("right_wrist", "right_elbow", "left_wrist", "left_elbow", "right_knee", "left_knee")
-"""What Human3.6M and CMU Panoptic mean the same by; the first one is the root of relative errors."""
 
 
 def damaged_rows(subject: Shaped[np.ndarray, " row"], scene: Shaped[np.ndarray, " row"]) -> Bool[np.ndarray, " row"]:

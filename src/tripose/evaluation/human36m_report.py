@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +9,7 @@ from jaxtyping import Shaped
 
 from tripose.data.human36m.protocol import SCENES, SUBJECTS
 from tripose.evaluation.human36m import MEAN_OF_ACTIONS, ProtocolErrors, damaged_rows, protocol_table
+from tripose.evaluation.markdown import mm, percent, text_table
 from tripose.evaluation.predictions import Predictions
 from tripose.evaluation.tables import ALL, Errors, Row, Table, methods_of
 
@@ -83,16 +83,11 @@ def _pivot(table: Table, figure: str, missing: str) -> str:
         key = str(row["method"]), str(row["views"]), str(row["subject"])
         lines.setdefault(key, {})[str(row["action"])] = row
     columns = [*actions, MEAN_OF_ACTIONS, ALL]
-    text = [["method", "views", "subject", *actions, MEAN_OF_ACTIONS, "all frames", "missing"]]
-    text.append(["---"] * len(text[0]))
-    for key, rows in lines.items():
-        values = [float(rows[c][figure]) if c in rows else math.nan for c in columns]
-        text.append([*key, *("" if math.isnan(v) else f"{v:.1f}" for v in values), _percent(rows[ALL][missing])])
-    return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in text)
-
-
-def _percent(value: str | int | float) -> str:
-    return "" if math.isnan(float(value)) else f"{100 * float(value):.1f} %"
+    text = [
+        [*key, *(mm(rows[c][figure]) if c in rows else "" for c in columns), percent(rows[ALL][missing])]
+        for key, rows in lines.items()
+    ]
+    return text_table(["method", "views", "subject", *actions, MEAN_OF_ACTIONS, "all frames", "missing"], text)
 
 
 def _parts(predictions: Predictions) -> tuple[Shaped[np.ndarray, " entry"], Shaped[np.ndarray, " entry"]]:

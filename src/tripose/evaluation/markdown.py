@@ -47,11 +47,13 @@ def _text(value: str | int | float) -> str:
     return str(value)
 
 
-def _mm(value: str | int | float) -> str:
+def mm(value: str | int | float) -> str:
+    """A length; nothing where it is not known."""
     return "" if math.isnan(float(value)) else f"{float(value):.1f}"
 
 
-def _percent(value: str | int | float) -> str:
+def percent(value: str | int | float) -> str:
+    """A share; nothing where it is not known."""
     return "" if math.isnan(float(value)) else f"{100 * float(value):.1f} %"
 
 
@@ -66,16 +68,16 @@ _COLUMNS: _Columns = (
     ("group", "group", _text),
     ("views", "views", _text),
     ("rows", "rows", _text),
-    ("mean", "mean_mm", _mm),
-    ("median", "median_mm", _mm),
-    ("p99", "p99_mm", _mm),
-    ("> 150", "above_150mm", _percent),
-    ("relative", "relative_mm", _mm),
-    ("PA", "aligned_mm", _mm),
-    ("PCK", "pck_150mm", _percent),
-    ("AUC", "auc_150mm", _percent),
-    ("capped", "capped_500mm", _mm),
-    ("missing", "missing", _percent),
+    ("mean", "mean_mm", mm),
+    ("median", "median_mm", mm),
+    ("p99", "p99_mm", mm),
+    ("> 150", "above_150mm", percent),
+    ("relative", "relative_mm", mm),
+    ("PA", "aligned_mm", mm),
+    ("PCK", "pck_150mm", percent),
+    ("AUC", "auc_150mm", percent),
+    ("capped", "capped_500mm", mm),
+    ("missing", "missing", percent),
 )
 _MAIN = ("method", "group", "views", "mean", "median", "p99", "> 150", "missing")
 _RATIO_COLUMNS: _Columns = (
@@ -102,7 +104,7 @@ def _cells(columns: _Columns, table: Table) -> list[list[str]]:
 
 def _table(columns: _Columns, table: Table) -> str:
     head, *rows = _cells(columns, table)
-    return _lines(head, rows)
+    return text_table(head, rows)
 
 
 def _pivot(table: Table, keys: list[str]) -> str:
@@ -110,10 +112,11 @@ def _pivot(table: Table, keys: list[str]) -> str:
     methods = list(dict.fromkeys(str(row["method"]) for row in table))
     mean = {(*(row[k] for k in keys), row["method"]): row["mean_mm"] for row in table}
     places = dict.fromkeys(tuple(row[k] for k in keys) for row in table)
-    rows = ([*map(str, place), *(_mm(mean.get((*place, m), math.nan)) for m in methods)] for place in places)
-    return _lines([*keys, *methods], rows)
+    rows = ([*map(str, place), *(mm(mean.get((*place, m), math.nan)) for m in methods)] for place in places)
+    return text_table([*keys, *methods], rows)
 
 
-def _lines(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def text_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table of Markdown."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)

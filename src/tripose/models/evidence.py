@@ -87,9 +87,7 @@ class EvidenceTriangulation(MultiViewModel):
         P = crop_projections(cameras, heatmaps, view_valid)
         algebraic = self.algebraic.locate(heatmaps, exists, P, image_size_px)
         if center_mm is None:
-            if bool((view_valid.sum(1) == 1).any()):
-                raise ValueError("a single view does not tell where the person is: give center_mm")
-            center_mm = person_center_mm(algebraic.keypoints_mm.detach(), self.config)
+            center_mm = self._found_center_mm(algebraic.keypoints_mm.detach(), view_valid)
         elif center_mm.shape != (batch, 3):
             raise ValueError(f"center_mm is {list(center_mm.shape)}; {batch} samples need {[batch, 3]}")
         center_mm = center_mm.to(heatmaps.device, torch.float64)
@@ -127,11 +125,14 @@ class EvidenceTriangulation(MultiViewModel):
             volumes=volumes,
             cuboid=cuboid,
             stages=Stages(
-                algebraic.keypoints_mm,
-                volumetric_mm.masked_fill(hide, torch.nan),
-                refined_mm.masked_fill(hide, torch.nan),
+                algebraic.keypoints_mm, *(x.masked_fill(hide, torch.nan) for x in (volumetric_mm, refined_mm))
             ),
         )
+
+    def _found_center_mm(self, keypoints_mm: Tensor, view_valid: Tensor) -> Tensor:
+        if bool((view_valid.sum(1) == 1).any()):
+            raise ValueError("a single view does not tell where the person is: give center_mm")
+        return person_center_mm(keypoints_mm, self.config)
 
 
 def gather_evidence(

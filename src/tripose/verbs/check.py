@@ -47,10 +47,11 @@ def check(recording: Recording) -> list[Finding]:
     """
     findings = [*_names(recording), *_videos(recording), *_rig(recording.cameras)]
     if len(recording.cameras) < 2:
-        can = "; --method volumetric takes a video from one, of a person on the floor or with --height-mm"
-        level, advice = ("warn", can) if recording.videos else ("bad", "")
-        text = f"{len(recording.cameras)} usable view; triangulation needs at least 2{advice}"
-        return [*findings, Finding(level, text)]  # type: ignore[arg-type]
+        text = f"{len(recording.cameras)} usable view; triangulation needs at least 2"
+        if not recording.videos:
+            return [*findings, Finding("bad", text)]
+        can = "--method volumetric takes a video from one, of a person on the floor or with --height-mm"
+        return [*findings, Finding("warn", f"{text}; {can}")]
     try:
         return findings + _people(recording)
     except TriposeError as error:

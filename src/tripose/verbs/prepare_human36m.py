@@ -15,7 +15,7 @@ from tripose.data.human36m.rig import read_cameras
 from tripose.data.human36m.scenes import Boxes, read_scene
 from tripose.data.human36m.unpack import unpack
 from tripose.errors import TriposeError
-from tripose.verbs.prepare_scenes import Job, Progress, cut, gather
+from tripose.verbs.prepare_scenes import Job, Progress, cut, gather, remember
 
 # Crops of 384 px of real recordings, Human3.6M's among them, take 0.23 to 0.28.
 _BYTES_PER_PIXEL = 0.3
@@ -55,7 +55,7 @@ def prepare_human36m(
             others are kept.
     """
     src, dst = Path(src), Path(dst)
-    dst.mkdir(parents=True, exist_ok=True)
+    remember(dst, {"every": every, "boxes": boxes, "side_px": side_px})
     labels = find_labels(src)
     jobs = _original_jobs(src, dst, every, boxes, progress) if labels is None else extracted_scenes(src, labels)
     scenes = gather(jobs, dst, workers=workers, progress=progress)

@@ -12,7 +12,7 @@ from tripose.data.panoptic.scenes import protocol_scene
 from tripose.data.scenes import Scene
 from tripose.errors import TriposeError
 from tripose.skeleton import COCO17
-from tripose.verbs.prepare_scenes import Progress, cut, gather
+from tripose.verbs.prepare_scenes import Progress, cut, gather, remember
 
 
 def prepare_panoptic(
@@ -55,7 +55,7 @@ def prepare_panoptic(
     absent = [name for part in chosen.splits.values() for name in part.sequences if name not in there]
     if absent:
         warnings.warn(f"{src}: results will be without {', '.join(absent)}, which are not there", stacklevel=2)
-    dst.mkdir(parents=True, exist_ok=True)
+    remember(dst, {"protocol": protocol, "side_px": side_px})
     gather(jobs, dst, workers=workers, progress=progress)
     some = {split: names for split, names in splits.items() if names}
     return cut(dst, some, side_px, others=(COCO17,), workers=workers, progress=progress)

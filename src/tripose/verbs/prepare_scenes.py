@@ -9,8 +9,9 @@ import multiprocessing
 import re
 import shutil
 import warnings
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,23 @@ Job = Callable[[], tuple[Scene, Sequence[str]]]
 """Reads a scene; also says, a sentence each, what of it is missing."""
 
 
+def remember(dst: Path, settings: Mapping[str, str | int]) -> None:
+    """Keep what a data set is prepared with, so that no other run goes on with it in another way.
+
+    Raises:
+        TriposeError: it was begun with other settings, or the folder cannot be written.
+    """
+    dst.mkdir(parents=True, exist_ok=True)
+    kept, about = dst / "prepare.json", json.dumps(settings, indent=2) + "\n"
+    if not kept.exists():
+        with atomic(kept) as part:
+            part.write_text(about, encoding="utf-8")
+    elif kept.read_text(encoding="utf-8") != about:
+        raise TriposeError(f"{dst} was begun with other settings, see {kept}; take these, or another folder")
+
+
 def gather(jobs: Mapping[str, Job], dst: Path, *, workers: int, progress: Progress | None = None) -> list[Scene]:
-    """Read the labels of scenes and write them into one index, in the order of the jobs.
+    """Read the labels of scenes and write them into one index, in the order of the jobs; those that it has stay.
 
     Args:
         jobs: scene by name -> what reads it, in another process.
@@ -42,7 +58,7 @@ def gather(jobs: Mapping[str, Job], dst: Path, *, workers: int, progress: Progre
     """
     index, parts = dst / INDEX, dst / ".scenes"
     known = {s.name: s for s in read_index(index)} if index.exists() else {}
-    if list(known) == list(jobs):
+    if jobs.keys() <= known.keys():
         return list(known.values())
     parts.mkdir(parents=True, exist_ok=True)
     files = {name: parts / f"{_slug(name)}.npz" for name in jobs if name not in known}
@@ -64,7 +80,7 @@ def gather(jobs: Mapping[str, Job], dst: Path, *, workers: int, progress: Progre
             f"{len(broken)} of {len(jobs)} scenes cannot be read, {name} among them: {why}; the others are kept, so "
             "mend or leave out these and start again"
         )
-    scenes = [known[name] if name in known else read_index(files[name])[0] for name in jobs]
+    scenes = [known[name] if name in known else read_index(files[name])[0] for name in {**jobs, **known}]
     write_index(scenes, index)
     shutil.rmtree(parts)
     return scenes
@@ -96,35 +112,29 @@ def cut(
         TriposeError: images that cannot be read; all other shards are kept.
     """
     scenes = {s.name: s for s in read_index(dst / INDEX)}
-    lengths = {name: len(scene.frame) for name, scene in scenes.items()}
-    parts = [
-        (split, name, start)
+    wanted = {
+        dst / split / f"{_slug(name)}-{start:06d}.safetensors": part
         for split, names in splits.items()
         for name in names
-        for start in range(0, lengths[name], SAMPLES_PER_SHARD)
-    ]
-    total = sum(lengths[name] for names in splits.values() for name in names)
+        for start, part in _parts(scenes[name])
+    }
     for split in splits:
         (dst / split).mkdir(exist_ok=True)
-    wanted = {dst / split / f"{_slug(name)}-{start:06d}.safetensors": (name, start) for split, name, start in parts}
     missing = {path: part for path, part in wanted.items() if not path.exists()}
+    total, left = (sum(len(part.frame) for part in some.values()) for some in (wanted, missing))
     broken: dict[str, str] = {}
     with _pool(workers) as pool:
-        coming = {
-            pool.submit(_cut_one, dst, name, start, side_px, others, path): path
-            for path, (name, start) in missing.items()
-        }
-        left = {path: min(SAMPLES_PER_SHARD, lengths[name] - start) for path, (name, start) in missing.items()}
+        coming = {pool.submit(_cut_one, part, dst, side_px, others, path): path for path, part in missing.items()}
         for one in as_completed(coming):
             if problem := _problem(one):
                 broken[coming[one].name] = problem
-            del left[coming[one]]
+            left -= len(missing[coming[one]].frame)
             if progress is not None:
-                progress(total - sum(left.values()), total)
+                progress(total - left, total)
     if broken:
         name, why = next(iter(broken.items()))
         raise TriposeError(f"{len(broken)} of {len(wanted)} shards cannot be made, {name} among them: {why}")
-    return {split: sum(lengths[name] for name in names) for split, names in splits.items()}
+    return {split: sum(len(scenes[name].frame) for name in names) for split, names in splits.items()}
 
 
 def _gather_one(job: Job, path: Path) -> tuple[str, ...]:
@@ -133,16 +143,22 @@ def _gather_one(job: Job, path: Path) -> tuple[str, ...]:
     return tuple(missing)
 
 
-def _cut_one(dst: Path, name: str, start: int, side_px: int, others: Sequence[Skeleton], path: Path) -> None:
+def _parts(scene: Scene) -> Iterator[tuple[int, Scene]]:
+    """A scene as its shards have it: the number of their first row, and their rows."""
+    for start in range(0, len(scene.frame), SAMPLES_PER_SHARD):
+        rows = slice(start, start + SAMPLES_PER_SHARD)
+        box_px = None if scene.box_px is None else scene.box_px[rows]
+        yield start, replace(scene, frame=scene.frame[rows], keypoints_mm=scene.keypoints_mm[rows], box_px=box_px)
+
+
+def _cut_one(part: Scene, dst: Path, side_px: int, others: Sequence[Skeleton], path: Path) -> None:
     import torch
 
     torch.set_num_threads(1)
-    scene = next(s for s in read_index(dst / INDEX) if s.name == name)
-    samples = LabelledSamples((label_scene(scene, dst),), scene.skeleton, side_px)
-    rows = range(start, min(start + SAMPLES_PER_SHARD, len(samples)))
-    some = list(stored(samples, rows, others))
+    samples = LabelledSamples((label_scene(part, dst),), part.skeleton, side_px)
+    some = list(stored(samples, range(len(samples)), others))
     if not some:
-        raise TriposeError(f"{dst / INDEX}: the images of {name} from row {start} on show nobody, or are not there")
+        raise TriposeError(f"{part.name}: the images from number {part.frame[0]} on show nobody, or are not there")
     write_shard(some, path)
 
 

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -82,4 +83,4 @@ def _scene(rows: Scene, place: Path) -> tuple[Scene, Sequence[str]]:
     problems = [f"{place}: there is no folder {name}" for name in rows.cameras.names if name not in sources]
     if not sources:
         raise TriposeError(f"{place}: there is no folder of images {' or '.join(rows.cameras.names)}")
-    return Scene(**{**rows.__dict__, "sources": sources}), problems
+    return replace(rows, sources=sources), problems

@@ -19,7 +19,7 @@ from tripose.data.human36m.pickles import array_of, read_pickle
 from tripose.data.human36m.protocol import SIZE_PX
 from tripose.errors import TriposeError
 from tripose.formats.writing import atomic
-from tripose.skeleton import H36M17, Skeleton
+from tripose.skeleton import H36M17
 
 _CAMERA_PARTS = {"R": (3, 3), "t": (3, 1), "K": (3, 3), "dist": (5,)}
 
@@ -156,25 +156,6 @@ def write_results(path: Path, keypoints_mm: Float[np.ndarray, "row joint 3"]) ->
     written = pickle.dumps(content, protocol=3).replace(b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n")
     with atomic(path) as part:
         part.write_bytes(written)
-
-
-def pelvis_mm(keypoints_mm: Float[np.ndarray, "row joint 3"], skeleton: Skeleton) -> Float[np.ndarray, "row 3"]:
-    """Where the cuboid of a volumetric model stands in every row: the root, or the middle of the hips.
-
-    Args:
-        keypoints_mm: of `read_results`, world frame.
-        skeleton: their joints, which the file does not name: `H36M17`, `MPII16`, or `COCO17` of a CMU model.
-
-    Raises:
-        TriposeError: another number of joints.
-    """
-    if keypoints_mm.shape[1] != len(skeleton):
-        raise TriposeError(
-            f"the predictions have {keypoints_mm.shape[1]} joints, but skeleton {skeleton.name!r} has {len(skeleton)}"
-        )
-    joints = [skeleton.root] if skeleton.root is not None else ["left_hip", "right_hip"]
-    center: Float[np.ndarray, "row 3"] = keypoints_mm[:, [skeleton.index(j) for j in joints]].mean(1, dtype=np.float64)
-    return center
 
 
 # --- Parts of the labels ----------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The pose files of Human3.6M: CDF with one variable ``Pose`` of [1, frame, joints x 2 or 3] numbers."""
+"""The pose files of Human3.6M: CDF with one variable ``Pose`` of [1, frame, joints x 3] numbers."""
 
 from __future__ import annotations
 
@@ -18,19 +18,6 @@ def read_poses_3d(path: Path) -> Float[np.ndarray, "frame 32 3"]:
     Raises:
         TriposeError: the package cdflib is not installed; no such file, truncated, or another kind of file.
     """
-    return _read(path, 3)
-
-
-def read_poses_2d(path: Path) -> Float[np.ndarray, "frame 32 2"]:
-    """Read a file of ``D2_Positions``: pixels of the whole image.
-
-    Raises:
-        TriposeError: as `read_poses_3d`.
-    """
-    return _read(path, 2)
-
-
-def _read(path: Path, space: int) -> Float[np.ndarray, "frame 32 space"]:
     try:
         import cdflib
     except ImportError:
@@ -45,11 +32,11 @@ def _read(path: Path, space: int) -> Float[np.ndarray, "frame 32 space"]:
         ) from error
     if poses.ndim == 3 and len(poses) == 1:
         poses = poses[0]
-    if poses.ndim != 2 or poses.shape[1] != space * _JOINTS:
+    if poses.ndim != 2 or poses.shape[1] != 3 * _JOINTS:
         raise TriposeError(
-            f"{path} holds an array {list(poses.shape)}, expected [1, frames, {space * _JOINTS}]: the folder for files"
-            f" like this is another than D{space}_Positions"
+            f"{path} holds an array {list(poses.shape)}, expected [1, frames, {3 * _JOINTS}]: the folder for files"
+            f" like this is another than D3_Positions"
         )
     if not np.isfinite(poses).all():
         raise TriposeError(f"{path} holds numbers that are not finite: it is damaged, unpack it again")
-    return poses.reshape(-1, _JOINTS, space)
+    return poses.reshape(-1, _JOINTS, 3)
