@@ -12,6 +12,7 @@ import time
 import h5py
 import numpy as np
 import pytest
+import torch
 
 from data.h36m_files import COLOURS, write_cdf, write_human36m, write_mat
 from tripose.data.human36m.boxes import read_boxes

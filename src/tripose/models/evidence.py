@@ -117,6 +117,7 @@ class EvidenceTriangulation(MultiViewModel):
             number = view_valid.sum(1).clamp(min=1)
             corrected_mm = self.pose_corrector(refined_mm, before, certainty, number, cuboid.turn)
         hide = ~known[:, None, None]
+        hidden = (x.masked_fill(hide, torch.nan) for x in (volumetric_mm, refined_mm))
         return ModelOutput(
             keypoints_mm=corrected_mm.masked_fill(hide, torch.nan),
             confidence=weight / weight.sum(1, keepdim=True).clamp(min=1e-9),
@@ -124,9 +125,7 @@ class EvidenceTriangulation(MultiViewModel):
             heatmaps=heatmaps,
             volumes=volumes,
             cuboid=cuboid,
-            stages=Stages(
-                algebraic.keypoints_mm, *(x.masked_fill(hide, torch.nan) for x in (volumetric_mm, refined_mm))
-            ),
+            stages=Stages(algebraic.keypoints_mm, *hidden),
         )
 
     def _found_center_mm(self, keypoints_mm: Tensor, view_valid: Tensor) -> Tensor:

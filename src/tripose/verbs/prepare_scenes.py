@@ -5,6 +5,7 @@ Both go on where they were interrupted: every scene's labels and every shard is 
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import re
 import shutil
@@ -19,6 +20,7 @@ from tripose.data.labelled import LabelledSamples, label_scene
 from tripose.data.scenes import Scene, read_index, write_index
 from tripose.data.shards import SAMPLES_PER_SHARD, write_shard
 from tripose.errors import TriposeError
+from tripose.formats.writing import atomic
 from tripose.skeleton import Skeleton
 from tripose.verbs.prepare import stored
 
