@@ -66,7 +66,7 @@ def learned(setting: Setting, model: Model, views: tuple[int, ...]) -> Pose3D:
     """A model on some views."""
     boxes = np.full_like(setting.boxes_px, np.nan)
     boxes[:, list(views)] = setting.boxes_px[:, list(views)]
-    made = list(estimate(setting.frames(), setting.recording.cameras, boxes, model))
+    made = list(estimate(setting.frames(), setting.recording.cameras, boxes, model, detected=setting.followed))
     return as_poses(made, setting.recording.cameras, model, setting.recording.frame_rate / setting.every)
 
 

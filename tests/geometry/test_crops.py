@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from scene import ring
-from tripose.geometry.crops import crop_person, square_box, to_frame
+from tripose.geometry.crops import crop_person, square_box, to_crop, to_frame
 
 LENSES = [[], [-0.28, 0.1, 0.001, -0.002]]
 
@@ -92,6 +92,7 @@ def test_points_of_a_crop_go_to_where_the_frame_sees_them(distortion):
     in_crop, in_frame = view.project(world)[0][0].numpy(), camera.project(world)[0][0].numpy()
     in_crop[3] = in_frame[3] = np.nan
     np.testing.assert_allclose(to_frame(in_crop, view, camera), in_frame, atol=1e-6)
+    np.testing.assert_allclose(to_crop(in_frame, view, camera), in_crop, atol=1e-6)
 
 
 def test_outside_of_the_frame_is_black():

@@ -59,6 +59,7 @@ def test_entries_can_be_changed(file):
         ("data.views=[4, 2]", "views is [4, 2]; the least number comes first"),
         ("losses.coordinates_cm=0", "no loss has a weight; there are heatmap_cross_entropy"),
         ("data.mirror=0.5", "mirror goes with cache"),
+        ("data.calibration_error_px=2", "calibration_error_px goes with cache"),
         ("steps", "--set is 'steps'; expected NAME=VALUE"),
         ("optimiser.groups.4.lr=1", "'4' is no item of the list, which has 1"),
         ("steps.more=1", "steps is 10, which has no entries"),

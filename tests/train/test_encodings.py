@@ -57,6 +57,23 @@ def test_views_are_chosen_and_mirrored_like_those_of_images(kept):
     assert SAMPLES.skeleton.joints[14] == "right_knee"
 
 
+def test_half_of_the_cameras_are_wrong_and_nothing_else_is(kept):
+    data = Data(cache=True, calibration_error_px=2.0)
+    order = Order(3, 2, 5)
+    batches = [TrainBatches(kept, order, data)[i] for i in range(20)]
+    off_px = []
+    for number, batch in enumerate(batches):
+        for row, found in enumerate(batch["cameras"].K):
+            sample = SAMPLES[order.index(2 * number + row)]
+            assert torch.equal(batch["keypoints_mm"][row], torch.from_numpy(sample.keypoints_mm))
+            assert torch.equal(batch["cameras"].R[row], sample.cameras.R)
+            off_px.append((found - sample.cameras.K)[:, :2, 2])
+    off_px = torch.stack(off_px)
+    assert 0.3 < (off_px == 0).all((1, 2)).float().mean() < 0.7
+    wrong = off_px[(off_px != 0).any(-1).any(-1)]
+    assert 0.6 < wrong.std() < 1.8  # uniform in 0..2 from sample to sample: root mean square 1.15
+
+
 def test_other_weights_and_other_data_are_kept_apart(model, kept):
     place = kept.folder.parent
     assert encodings_of(model, SAMPLES, place, dtype=torch.float32).folder == kept.folder

@@ -73,7 +73,7 @@ def predict(
     method: Annotated[
         Method,
         typer.Option(help="How to triangulate; auto: by the model that ships, if there are videos; else ransac."),
-    ] = "ransac",
+    ] = "auto",
     model: Annotated[str | None, typer.Option(help="A model to use instead: folder or shipped name.")] = None,
     min_views: Annotated[int, typer.Option(min=2, help="Smallest number of agreeing views that makes a joint.")] = 2,
     height_mm: Annotated[

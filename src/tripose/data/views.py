@@ -1,6 +1,6 @@
 """Other views of the same moment: fewer of them, a mirrored world, cameras that are turned, zoomed and shifted.
 
-All of it is exact: the images change as the cameras do, so the truth still projects to where it is seen.
+All but `miscalibrate` is exact: the images change as the cameras do, so the truth still projects to where it is seen.
 """
 
 from __future__ import annotations
@@ -102,6 +102,16 @@ def reframe(
         cameras=moved,
         visible=None if sample.visible is None else sample.visible & inside,
     )
+
+
+def miscalibrate(sample: Sample, shift_px: Float[np.ndarray, "view 2"]) -> Sample:
+    """The sample with cameras that are wrong by a small turn, which moves what they project by so many pixels.
+
+    The images and the truth stay: a calibration that is off, as those of real recordings are.
+    """
+    K = sample.cameras.K.clone()
+    K[:, :2, 2] += torch.from_numpy(shift_px)
+    return replace(sample, cameras=replace(sample.cameras, K=K))
 
 
 def in_image(cameras: Cameras, keypoints_mm: Float[np.ndarray, "joint 3"]) -> Bool[np.ndarray, "view joint"]:

@@ -101,6 +101,13 @@ def to_frame(points_px: Float[np.ndarray, "point 2"], view: Cameras, camera: Cam
     return raw
 
 
+def to_crop(points_px: Float[np.ndarray, "point 2"], view: Cameras, camera: Cameras) -> Float[np.ndarray, "point 2"]:
+    """Move points from a raw frame to a crop, out of the lens: the inverse of `to_frame`."""
+    ideal = camera.undistort(torch.as_tensor(points_px, dtype=torch.float64)[None])[0]
+    points: Float[np.ndarray, "point 2"] = to_pixels(to_normalised(ideal, camera.K[0]), view.K[0]).numpy()
+    return points
+
+
 def _raw_positions(
     camera: Cameras, view: Cameras, side_px: int
 ) -> tuple[Float[np.ndarray, "side side"], Float[np.ndarray, "side side"]]:

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 
 from tripose.data.augment import augment
 from tripose.data.batch import Batch, Sample, Samples, collate
-from tripose.data.views import mirror, select_views
+from tripose.data.views import mirror, miscalibrate, select_views
 from tripose.models.volumetric import root_mm
 from tripose.skeleton import Skeleton
 from tripose.train.config import Data
@@ -56,6 +56,9 @@ class TrainBatches(Dataset[Batch]):
         sample, encoded = select_views(sample, keep), tuple(e[keep] for e in encoded)
         if random.random() < data.mirror:
             sample, encoded = mirror(sample, skeleton), tuple(mirror_encoded(e, skeleton) for e in encoded)
+        if data.calibration_error_px and random.random() < 0.5:
+            error_px = random.uniform(0, data.calibration_error_px)
+            sample = miscalibrate(sample, random.normal(0, error_px, (len(keep), 2)))
         if data.augmentation is not None:
             sample = augment(sample, random, data.augmentation, skeleton)
         return sample, encoded, _root_mm(sample, skeleton), random.uniform(-1, 1, 3) * data.center_jitter_mm

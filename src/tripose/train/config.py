@@ -73,6 +73,8 @@ class Data(Entry):
         cache: whether the 2D network, which has to be frozen, looks at every image only once: what it says is kept in
             the run's folder, or in the folder given here, which runs may share. Images are not varied then.
         mirror: share of the samples that are mirrored, with `cache`; else `augmentation` does that.
+        calibration_error_px: with `cache`, half of the samples get wrong cameras: what these project is off by a random
+            shift, of a standard deviation between 0 and this, in pixels of the crop. The truth stays.
         workers: processes that load samples; 0: the training process does.
     """
 
@@ -84,6 +86,7 @@ class Data(Entry):
     center_jitter_mm: NotNegative = 0.0
     cache: bool | Path = False
     mirror: Annotated[float, Field(ge=0, le=1)] = 0.0
+    calibration_error_px: NotNegative = 0.0
     workers: Annotated[int, Field(ge=0)] = 0
 
     @model_validator(mode="after")
@@ -98,6 +101,8 @@ class Data(Entry):
             raise ValueError("augmentation varies images, which with cache are looked at only once; leave one out")
         if self.mirror and not self.cache:
             raise ValueError("mirror goes with cache; without it, use augmentation.mirror")
+        if self.calibration_error_px and not self.cache:
+            raise ValueError("calibration_error_px goes with cache: heatmaps are taught where joints are seen")
         return self
 
 

@@ -37,7 +37,7 @@ SHIPPED = {"algebraic": "algebraic-synthetic", "volumetric": "volumetric-synthet
 def predict(
     recording: Recording,
     *,
-    method: Method = "ransac",
+    method: Method = "auto",
     model: Path | str | None = None,
     min_views: int = 2,
     height_mm: float | None = None,

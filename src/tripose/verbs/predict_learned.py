@@ -53,7 +53,7 @@ def lift_learned(
         boxes_px = boxes_around(where(followed, recording), cameras)
 
     def estimates(start: int) -> Iterator[Estimate]:
-        coming = estimate(islice(frames(start), len(boxes_px) - start), cameras, boxes_px, model, place)
+        coming = estimate(islice(frames(start), len(boxes_px) - start), cameras, boxes_px, model, place, followed)
         for one in coming:
             progress(one.index + 1)
             yield one
