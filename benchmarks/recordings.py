@@ -12,7 +12,6 @@ For classical triangulation of MoveNet's keypoints and for learned models, all w
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
@@ -42,12 +41,10 @@ class Setting:
     """A recording, and which of its frames are looked at."""
 
     recording: Recording
+    frames: list[FrameSet]
     followed: Pose2D
     boxes_px: Float[np.ndarray, "time view 4"]
     every: int
-
-    def frames(self) -> Iterator[FrameSet]:
-        return (f for f in ahead(self.recording.frames(0)) if f.index % self.every == 0)
 
 
 def classical(setting: Setting, method: Method, views: tuple[int, ...]) -> Pose3D:
@@ -66,7 +63,7 @@ def learned(setting: Setting, model: Model, views: tuple[int, ...]) -> Pose3D:
     """A model on some views."""
     boxes = np.full_like(setting.boxes_px, np.nan)
     boxes[:, list(views)] = setting.boxes_px[:, list(views)]
-    made = list(estimate(setting.frames(), setting.recording.cameras, boxes, model, detected=setting.followed))
+    made = list(estimate(iter(setting.frames), setting.recording.cameras, boxes, model, detected=setting.followed))
     return as_poses(made, setting.recording.cameras, model, setting.recording.frame_rate / setting.every)
 
 
@@ -99,7 +96,8 @@ def main(
 ) -> None:
     recording = Recording.open(folder)
     followed = keypoints_of(recording, out=out)
-    setting = Setting(recording, followed, boxes_around(where(followed, recording), recording.cameras), every)
+    frames = [f for f in ahead(recording.frames(0)) if f.index % every == 0]  # once, for the many runs
+    setting = Setting(recording, frames, followed, boxes_around(where(followed, recording), recording.cameras), every)
     views = tuple(range(len(recording.cameras)))
     methods = {"ransac": None, "irls": None, **{name: load_model(name) for name in model or []}}
     limbs = followed.skeleton.indices(LIMB_JOINTS)

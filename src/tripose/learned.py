@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import TypeGuard
 
 import numpy as np
 import torch
@@ -16,10 +17,12 @@ from torch import Tensor
 from tripose.cameras import Cameras
 from tripose.geometry.crops import crop_person, person_box, to_crop, to_frame
 from tripose.geometry.triangulate import assess
+from tripose.models.algebraic import AlgebraicTriangulation
 from tripose.models.config import Algebraic, Evidence
+from tripose.models.evidence import EvidenceTriangulation
 from tripose.models.inference import for_inference
 from tripose.models.placing import Place
-from tripose.models.second_opinion import add_keypoints
+from tripose.models.second_opinion import add_keypoints, look_twice
 from tripose.models.weights import Model
 from tripose.pose import Pose2D, Pose3D
 from tripose.recording import FrameSet
@@ -70,8 +73,6 @@ def estimate(
             heatmaps are probabilities and that know the detector's joints; None, or another model: none is asked for.
     """
     fast = for_inference(model)
-    if detected is not None and not _takes_opinions(model, detected):
-        detected = None
     each = [cameras.select([name]) for name in cameras.names]
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -121,12 +122,16 @@ def as_poses(estimates: list[Estimate], cameras: Cameras, model: Model, fps: flo
     )
 
 
-def _takes_opinions(model: Model, detected: Pose2D) -> bool:
-    """Whether heatmaps are taught as probabilities, and begin with just the joints that the detector means."""
+def _asks_twice(model: Model) -> TypeGuard[AlgebraicTriangulation | EvidenceTriangulation]:
+    """Whether the heatmaps were taught as probabilities."""
     config = model.config
-    taught = isinstance(config, Evidence) or (isinstance(config, Algebraic) and config.confidences == "evidence")
-    known = detected.skeleton.joints
-    return taught and config.joints in (HALPE26, COCO17) and config.joints.joints[: len(known)] == known
+    return isinstance(config, Evidence) or (isinstance(config, Algebraic) and config.confidences == "evidence")
+
+
+def _means_the_same(model: Model, detected: Pose2D) -> bool:
+    """Whether the model's joints begin with just those that the detector means."""
+    joints, known = model.config.joints, detected.skeleton.joints
+    return joints in (HALPE26, COCO17) and joints.joints[: len(known)] == known
 
 
 def _estimate_one(
@@ -149,9 +154,9 @@ def _estimate_one(
     images = torch.from_numpy(np.stack([crop for crop, _ in crops.values()])).permute(0, 3, 1, 2)[None].float() / 255
     rig = Cameras.join([camera for _, camera in crops.values()])
     with torch.inference_mode():
-        encoded = model.encode_views(images)
-        if detected is not None:
-            encoded = _with_opinion(encoded, frame.index, crops, each, detected)
+        encoded = look_twice(model, images) if _asks_twice(model) else model.encode_views(images)
+        if _asks_twice(model) and detected is not None and _means_the_same(model, detected):
+            encoded = _with_keypoints(encoded, frame.index, crops, each, detected)
         center_mm = None
         if len(crops) == 1 and place is not None:
             center_mm = place(encoded, rig, (side_px, side_px))
@@ -165,14 +170,14 @@ def _estimate_one(
     return replace(nothing, position_mm=output["keypoints_mm"][0].double().numpy())
 
 
-def _with_opinion(
+def _with_keypoints(
     encoded: tuple[Tensor, ...],
     index: int,
     crops: dict[int, tuple[UInt8[np.ndarray, "side side 3"], Cameras]],
     each: list[Cameras],
     detected: Pose2D,
 ) -> tuple[Tensor, ...]:
-    heatmaps = encoded[0].float().clone()
+    heatmaps = encoded[0].clone()
     known, (side_px, *_) = len(detected.skeleton), next(iter(crops.values()))[0].shape
     points = [to_crop(detected.points_px[index, v, 0], crop, each[v]) for v, (_, crop) in crops.items()]
     confidence = detected.confidence[index, list(crops), 0]

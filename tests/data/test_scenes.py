@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from scene import ring
 from tripose.data.footage import SceneFootage
 from tripose.data.labelled import LabelledSamples, label_scene
-from tripose.data.scenes import Scene, read_index, write_index
+from tripose.data.scenes import Detections, Scene, is_index, read_index, write_index
 from tripose.errors import TriposeError
+from tripose.evaluation.detected import evaluate_detected
+from tripose.geometry.triangulate import triangulate
 from tripose.skeleton import COCO17
 
 
@@ -49,6 +54,65 @@ def test_an_index_reads_as_written(tmp_path, boxes):
     before = (tmp_path / "index.npz").read_bytes()
     write_index(read_index(tmp_path / "index.npz"), tmp_path / "index.npz")
     assert (tmp_path / "index.npz").read_bytes() == before
+
+
+def detected(name, views, rows, folder, seed=0, noise_px=0.0):
+    """A scene with detections of its joints; the first row is not seen by the last camera."""
+    made, random = scene(name, views, rows, folder, boxes=False, seed=seed), np.random.default_rng(seed)
+    points = made.cameras.project(torch.from_numpy(made.keypoints_mm.reshape(-1, 3)))[0].numpy()
+    points = points.reshape(views, rows, 17, 2).swapaxes(0, 1).astype(np.float32).astype(float)
+    points += random.normal(0, noise_px, points.shape) if noise_px else 0.0
+    confidence = random.integers(1, 9, points.shape[:-1]) / 8
+    points[0, -1] = np.nan
+    return replace(made, detections=Detections(points, confidence))
+
+
+def test_detections_are_kept_and_triangulated(tmp_path):
+    made = [detected("walk", 4, 5, tmp_path), detected("sit", 3, 2, tmp_path, seed=1)]
+    write_index(made, tmp_path / "index.npz")
+    read = read_index(tmp_path / "index.npz")
+    for found, expected in zip(read, made, strict=True):
+        np.testing.assert_array_equal(found.detections.points_px, expected.detections.points_px)
+        np.testing.assert_array_equal(found.detections.confidence, expected.detections.confidence)
+    assert is_index(tmp_path / "index.npz")
+    found = evaluate_detected(read, ("dlt", "ransac"), ("all", 2))
+    assert sorted(set(found.n_views.tolist())) == [2, 3, 4]
+    assert len(found) == 2 * 2 * 7
+    assert list(dict.fromkeys(found.row.tolist())) == list(range(7))
+    assert dict(zip(found.row.tolist(), found.group.tolist(), strict=True)) == {
+        **dict.fromkeys(range(5), "walk"),
+        5: "sit",
+        6: "sit",
+    }
+    known = np.isfinite(found.truth_mm).all(-1)
+    np.testing.assert_allclose(found.keypoints_mm[known], found.truth_mm[known], atol=0.5)
+
+
+def test_where_robust_methods_find_nothing_the_dlt_answers(tmp_path):
+    noisy = detected("walk", 2, 6, tmp_path, noise_px=60.0)
+    found = evaluate_detected([noisy], ("dlt", "ransac"))
+    by = {m: found.keypoints_mm[found.method == m] for m in ("dlt", "ransac")}
+    alone = triangulate(noisy.cameras, noisy.detections.points_px, noisy.detections.confidence).position_mm.numpy()
+    given_up = np.isnan(alone[..., 0]) & np.isfinite(by["dlt"][..., 0])
+    assert given_up.sum() > 10
+    np.testing.assert_array_equal(by["ransac"][given_up], by["dlt"][given_up])
+
+
+def test_evaluating_an_index_without_detections_and_with_a_model(tmp_path):
+    write_index([scene("walk", 2, 2, tmp_path)], tmp_path / "index.npz")
+    with pytest.raises(TriposeError, match="scene 'walk' has no detections"):
+        evaluate_detected(read_index(tmp_path / "index.npz"), ("dlt",))
+    with pytest.raises(TriposeError, match="there is no method"):
+        evaluate_detected(read_index(tmp_path / "index.npz"), ())
+    write_index([detected("walk", 3, 4, tmp_path)], tmp_path / "index.npz")
+    command = [sys.executable, "-m", "tripose.cli", "evaluate", tmp_path / "index.npz", "--out", tmp_path / "out"]
+    refused = subprocess.run([*map(str, command), "--model", "x"], capture_output=True, text=True, check=False)
+    assert refused.returncode == 2
+    assert "holds detections" in refused.stderr
+    done = subprocess.run([*map(str, command), "--views", "all,2"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "irls" in done.stdout
+    assert (tmp_path / "out" / "views.png").exists()
 
 
 def test_a_data_set_can_be_moved_with_its_images(tmp_path):

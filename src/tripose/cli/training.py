@@ -43,7 +43,8 @@ def evaluate(
     data: Annotated[
         list[str],
         typer.Argument(
-            help="synth-bench, a stored data set (tripose synth, tripose prepare), or predictions.npz files."
+            help="synth-bench, a stored data set (tripose synth, tripose prepare), an index with detections, or "
+            "predictions.npz files."
         ),
     ],
     models: Annotated[
@@ -62,12 +63,20 @@ def evaluate(
     """Errors of models, and of dlt, ransac and irls on the first model's keypoints; or of kept predictions."""
     import torch
 
+    from tripose.data.scenes import is_index
     from tripose.data.shards import open_shards
     from tripose.evaluation.choices import parse_choices
     from tripose.models.weights import load_model
     from tripose.verbs.evaluate import evaluate as run
-    from tripose.verbs.evaluate import evaluate_again, parse_classical, parse_models
+    from tripose.verbs.evaluate import evaluate_again, evaluate_index, parse_classical, parse_models
 
+    if len(data) == 1 and is_index(Path(data[0])):
+        if models:
+            raise TriposeError(f"{data[0]} holds detections; models look at the crops beside an index")
+        found = parse_classical(classical), parse_choices(views)
+        with progress("evaluating") as step:
+            tables = evaluate_index(Path(data[0]), out, classical=found[0], views=found[1], progress=step)
+        return _errors(tables, out)
     if all(path.endswith(".npz") for path in data):
         return _errors(evaluate_again([Path(path) for path in data], out), out)
     if len(data) > 1:

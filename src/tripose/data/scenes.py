@@ -27,6 +27,19 @@ _CAMERA = ("K", "R", "t", "distortion", "size_px")
 
 
 @dataclass(frozen=True)
+class Detections:
+    """What a detector saw of the people.
+
+    Attributes:
+        points_px: in the whole images; NaN where a view shows nothing of a joint.
+        confidence: 0..1.
+    """
+
+    points_px: Float[np.ndarray, "row view joint 2"]
+    confidence: Float[np.ndarray, "row view joint"]
+
+
+@dataclass(frozen=True)
 class Scene:
     """One take: cameras that do not move, and who was seen where.
 
@@ -39,6 +52,7 @@ class Scene:
         skeleton: their joints.
         box_px: left, upper, right, lower edge of the person in the whole images, pixels; NaN where a view has no image
             of the person. None: the joints tell.
+        detections: in the place of images, or beside them; None: nobody looked.
     """
 
     name: str
@@ -48,21 +62,23 @@ class Scene:
     keypoints_mm: Float[np.ndarray, "row joint 3"]
     skeleton: Skeleton
     box_px: Float[np.ndarray, "row view 4"] | None = None
+    detections: Detections | None = None
 
 
 def write_index(scenes: Sequence[Scene], path: Path) -> None:
     """Write an index; the same scenes give the same bytes. It is complete or not there.
 
     Args:
-        scenes: of one skeleton and one up-axis, all with boxes or none.
+        scenes: of one skeleton and one up-axis, all with boxes or none, and all with detections or none.
         path: ``.npz``. Sources inside its folder are told relative to it, others absolutely.
 
     Raises:
         TriposeError: the file cannot be written.
     """
     root, first = path.parent.resolve(), scenes[0]
-    boxed = first.box_px is not None
+    boxed, detected = first.box_px is not None, first.detections is not None
     about = {"format": _FORMAT, "skeleton": first.skeleton.name, "up": first.cameras.up, "boxes": boxed}
+    about |= {"detections": True} if detected else {}
     sources = [_told(s.sources.get(c), root) for s in scenes for c in s.cameras.names]
     arrays: dict[str, np.ndarray] = {
         "about": np.array(json.dumps(about)),
@@ -79,6 +95,10 @@ def write_index(scenes: Sequence[Scene], path: Path) -> None:
     if boxed:
         boxes = [s.box_px.reshape(-1, 4) for s in scenes if s.box_px is not None]
         arrays["box_px"] = np.concatenate(boxes).astype(np.float32)
+    if detected:
+        seen = [s.detections for s in scenes if s.detections is not None]
+        arrays["points_px"] = np.concatenate([d.points_px.reshape(-1, 2) for d in seen]).astype(np.float32)
+        arrays["confidence"] = np.concatenate([d.confidence.reshape(-1) for d in seen]).astype(np.float32)
     with atomic(path, ".npz") as part:
         np.savez_compressed(part, allow_pickle=False, **arrays)
 
@@ -127,9 +147,26 @@ def _scenes(arrays: dict[str, np.ndarray], about: dict[str, Any], root: Path) ->
                 arrays["keypoints_mm"][rows].astype(np.float64),
                 skeleton,
                 arrays["box_px"][boxes].reshape(n_rows, n_views, 4).astype(np.float64) if about["boxes"] else None,
+                _detections(arrays, boxes, (n_rows, n_views, len(skeleton))) if about.get("detections") else None,
             )
         )
     return scenes
+
+
+def _detections(arrays: dict[str, np.ndarray], images: slice, shape: tuple[int, int, int]) -> Detections:
+    """Those of one scene, which has these of all images."""
+    joints = slice(images.start * shape[2], images.stop * shape[2])
+    points, confidence = (arrays[name][joints].astype(np.float64) for name in ("points_px", "confidence"))
+    return Detections(points.reshape(*shape, 2), confidence.reshape(shape))
+
+
+def is_index(path: Path) -> bool:
+    """Whether a file is an index of scenes, whatever its version."""
+    try:
+        with np.load(path) as file:
+            return "about" in file.files
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        return False
 
 
 def _told(source: Path | None, root: Path) -> str:

@@ -1,7 +1,8 @@
-"""A detector's keypoints beside a model's own heatmaps.
+"""More opinions on where joints are than one look at an image gives, for heatmaps that are probabilities.
 
-Two networks, of which one learned from photographs and one from rendered people, fail at different joints of different
-images. Measured by ``benchmarks/recordings.py``, with and without; see ``docs/training-log.md``.
+A second look, in a mirror; and a detector's keypoints: two networks, of which one learned from photographs and one from
+rendered people, fail at different joints of different images. What they gain on real recordings is in
+``docs/training-log.md``.
 """
 
 from __future__ import annotations
@@ -12,10 +13,22 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tripose.geometry.heatmaps import to_cells
+from tripose.models.algebraic import AlgebraicTriangulation
+from tripose.models.evidence import EvidenceTriangulation
 
 # How far keypoints are off, in px of a crop of 256; and how likely, beside their confidence, they are somewhere else.
 _SIGMA_PX, _CROP_PX = 6.0, 256
 _ELSEWHERE = 0.1
+
+
+def look_twice(
+    model: AlgebraicTriangulation | EvidenceTriangulation, images: Float[Tensor, "1 view 3 height width"]
+) -> tuple[Tensor, ...]:
+    """The model's `encode_views`; heatmaps are the mean logarithm for the images and for their mirror images."""
+    heatmaps, *rest = model.encode_views(torch.cat([images, images.flip(-1)]))
+    mirrored = heatmaps[1:].flip(-1)[:, :, model.config.joints.mirror]
+    both = [h.float().flatten(-2).log_softmax(-1).unflatten(-1, h.shape[-2:]) for h in (heatmaps[:1], mirrored)]
+    return (both[0] + both[1]) / 2, *(r[:1] for r in rest)
 
 
 def add_keypoints(

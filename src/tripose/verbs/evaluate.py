@@ -8,9 +8,11 @@ from pathlib import Path
 import torch
 
 from tripose.data.batch import Samples
+from tripose.data.scenes import read_index
 from tripose.drawing.plots import check_plots
 from tripose.errors import TriposeError
 from tripose.evaluation.choices import Choice
+from tripose.evaluation.detected import evaluate_detected
 from tripose.evaluation.methods import Method, baselines, learned
 from tripose.evaluation.predictions import Predictions, merge
 from tripose.evaluation.report import write_report
@@ -121,6 +123,31 @@ def evaluate_again(files: Sequence[Path], out: Path, *, about: Mapping[str, str]
     _check_folder(out)
     about = {"predictions": ", ".join(map(str, files))} if about is None else about
     return write_report(merge(*(Predictions.load(f) for f in files)), out, about)
+
+
+def evaluate_index(
+    index: Path,
+    out: Path,
+    *,
+    classical: Sequence[Baseline] = METHODS,
+    views: Sequence[Choice] = ("all",),
+    progress: Callable[[int, int | None], None] = lambda done, total: None,
+) -> Tables:
+    """Evaluate classical triangulation of the detections that an index of scenes holds.
+
+    Args:
+        index: npz, see `tripose.data.scenes`.
+        out: as in `evaluate`.
+        classical: which methods.
+        views: which cameras of each scene are used.
+        progress: called with the number of scenes that are done, and of all.
+
+    Raises:
+        TriposeError: a damaged index or one without detections, no method, or `out` cannot be written.
+    """
+    check_plots()
+    _check_folder(out)
+    return write_report(evaluate_detected(read_index(index), classical, views, progress), out, {"data": str(index)})
 
 
 def _check_folder(out: Path) -> None:
