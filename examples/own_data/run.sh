@@ -1,12 +1,11 @@
 #!/usr/bin/env bash
 # Your own data on two cores: recordings with truth -> crops -> fine-tuning -> evaluation -> prediction.
 # The recordings are synthetic here; put your own beside dataset.yaml instead, and start with the second step.
-# Step 3 starts from the weights that are to ship (docs/training-log.md); until they do, put a run of your own in their
-# place: FROM=runs/evidence-synthetic/best ./run.sh
+# Ten minutes on two cores.
 set -euo pipefail
 cd "$(dirname "$0")"
 work=${1:-../../out/own_data}
-from=${FROM:-volumetric-synthetic}
+from=volumetric-synthetic
 mkdir -p "$work" && cp dataset.yaml "$work"
 
 # 1. Recordings: calibration, a video a camera, truth.nc.

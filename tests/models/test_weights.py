@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 
 import pytest
 import torch
@@ -13,7 +15,7 @@ from people import small_model
 from tripose.errors import TriposeError
 from tripose.models import weights
 from tripose.models.inference import for_inference
-from tripose.models.weights import load_model, save_model, shipped_models
+from tripose.models.weights import SHIPPED, load_model, save_model, shipped_models
 
 
 @pytest.fixture(scope="module")
@@ -138,3 +140,12 @@ def test_weights_of_a_model_that_differs_are_listed(saved, tmp_path):
     assert "missing: backbone.bn1.weight" in str(caught.value)
     assert "unknown: backbone.other" in str(caught.value)
     assert "backbone.final_layer.weight is [16, 256, 1, 1], not [17, 256, 1, 1]" in str(caught.value)
+
+
+def test_the_weights_that_ship_are_those_that_are_told():
+    lines = re.findall(r"^    ([0-9a-f]{64})  (\S+)$", (SHIPPED / "README.md").read_text(), re.MULTILINE)
+    files = {path.relative_to(SHIPPED).as_posix(): path for path in SHIPPED.rglob("*.safetensors")}
+    found = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}
+    assert found == {name: told for told, name in lines}
+    assert max(path.stat().st_size for path in files.values()) < 20e6
+    assert shipped_models() == ["algebraic-synthetic", "volumetric-synthetic"]

@@ -115,6 +115,15 @@ def test_a_model_finds_the_person(stroll, predicted):
 
 
 @pytest.mark.slow
+def test_what_ships_finds_the_person_better(stroll, tmp_path):
+    poses, truth = predict(Recording.open(stroll), out=tmp_path), Pose3D.load(stroll / "truth.nc")
+    assert poses.notes["method"] == "evidence (volumetric-synthetic)"
+    off_mm = np.linalg.norm(poses.position_mm - truth.position_mm, axis=-1)[:, 0]
+    assert np.median(off_mm) < 30
+    assert np.percentile(off_mm, 90) < 90
+
+
+@pytest.mark.slow
 def test_notes_say_what_made_it(predicted):
     poses = Pose3D.load(predicted / "stroll.nc")
     assert poses.notes["method"] == "algebraic (algebraic)"

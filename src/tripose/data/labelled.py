@@ -19,7 +19,7 @@ from tripose.errors import TriposeError
 from tripose.geometry.crops import crop_person, person_box, square_box
 from tripose.skeleton import Skeleton
 
-# Side of a crop over the longer side of the box around the projected joints, as prediction cuts them.
+# Side of a crop over the longer side of the box around the projected joints.
 _BOX_SCALE = 1.25
 _CHUNK = 5000
 

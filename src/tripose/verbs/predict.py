@@ -21,7 +21,7 @@ from tripose.geometry import triangulate as classical
 from tripose.lifting import check_size, lift
 from tripose.models.config import Evidence
 from tripose.models.placing import standing
-from tripose.models.weights import load_model, shipped_models
+from tripose.models.weights import load_model
 from tripose.pose import Pose3D
 from tripose.recording import Recording
 from tripose.verbs.keypoints import Progress, ahead, keypoints_of
@@ -91,14 +91,13 @@ def predict(
 
 
 def choose(recording: Recording, method: Method, model: Path | str | None) -> tuple[Method, str | None]:
-    """The method that is meant, "auto" being the volumetric model where there are images and it ships; and its model.
+    """The method that is meant, "auto" being the volumetric model where there are images; and its model.
 
     Raises:
         TriposeError: a learned method for keypoint files, or too few views.
     """
     if model is None and method == "auto":
-        ships = SHIPPED["volumetric"] in shipped_models()
-        method = "volumetric" if recording.videos and ships else "ransac"
+        method = "volumetric" if recording.videos else "ransac"
     classically = model is None and method in classical.METHODS
     if len(recording.cameras) < 2 and (classically or method == "algebraic" or not recording.videos):
         raise TriposeError(
