@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 
 from golden import FOLDER, golden
 from reference import human36m as twin
+from scene import ring
+from tripose.data.batch import Sample
 from tripose.data.human36m.legacy import read_labels
 from tripose.data.human36m.protocol import ACTIONS, SCENES, TRAIN_SUBJECTS
+from tripose.data.joints import TRANSFER_JOINTS
 from tripose.errors import TriposeError
 from tripose.evaluation.human36m import (
     MEAN_OF_ACTIONS,
@@ -19,12 +23,12 @@ from tripose.evaluation.human36m import (
     kept_rows,
     protocol_errors,
     protocol_table,
-    transfer_errors,
 )
 from tripose.evaluation.human36m_report import by_action, human36m_markdown, human36m_table, is_human36m
 from tripose.evaluation.predictions import Predictions
 from tripose.evaluation.tables import ALL, MEAN_OF_GROUPS, all_tables, errors_of
-from tripose.skeleton import COCO17, H36M17, MPII16
+from tripose.evaluation.transfer import Transferred
+from tripose.skeleton import COCO17, H36M17, MPII16, Skeleton, custom
 
 NAN = math.nan
 
@@ -52,6 +56,28 @@ def random_poses(seed, rows=60, joints=17, gaps=0.0):
 
 # --- Against what is published ----------------------------------------------------------------------------------------
 
+
+@dataclass(frozen=True)
+class Rows:
+    """A data set of which only the truth counts."""
+
+    truth_mm: np.ndarray
+    skeleton: Skeleton = H36M17
+
+    def __len__(self):
+        return len(self.truth_mm)
+
+    def __getitem__(self, index):
+        return Sample(np.zeros((1, 2, 2, 3), np.uint8), ring(1), self.truth_mm[index])
+
+
+def transferred(predicted_mm, skeleton, truth_mm):
+    """Errors of a model with other joints, as `tripose evaluate` has them."""
+    samples = Transferred(Rows(truth_mm), skeleton)
+    truth = np.stack([samples[i].keypoints_mm for i in range(len(samples))])
+    return protocol_errors(predicted_mm, truth, samples.skeleton)
+
+
 KINDS = {"human36m": H36M17, "mpii": MPII16, "transferH36M": H36M17, "transferCMU": H36M17}
 NAMES = [f"dmg{damaged}_{kind}" for damaged in (0, 1) for kind in ("transferH36M", "transferCMU")] + [
     f"dmg{damaged}_{kind}_ret{every}" for damaged in (0, 1) for kind in ("human36m", "mpii") for every in (1, 3)
@@ -71,7 +97,7 @@ def test_every_published_number(name):
     truth = labels.keypoints_mm[rows, : len(skeleton)]
     predicted = truth + np.random.RandomState(77).standard_normal(truth.shape) * 12 + 4
     if kind.startswith("transfer"):  # "CMU": the same numbers, read as joints of COCO
-        errors = transfer_errors(predicted, COCO17 if kind == "transferCMU" else H36M17, truth, H36M17)
+        errors = transferred(predicted, COCO17 if kind == "transferCMU" else H36M17, truth)
     else:
         errors = protocol_errors(predicted, truth, skeleton)
     table = by_cell(protocol_table(errors, labels.subject[rows], labels.scene[rows]))
@@ -174,12 +200,19 @@ def test_transfer_compares_six_joints_to_the_first():
     """The places of the joints in both skeletons are the published ones."""
     random = np.random.default_rng(0)
     truth, predicted = random.normal(0, 400, (5, 17, 3)), random.normal(0, 400, (5, 17, 3))
-    errors = transfer_errors(predicted, COCO17, truth, H36M17)
+    errors = transferred(predicted, COCO17, truth)
     for row in range(5):
         ours, theirs = truth[row, [10, 11, 15, 14, 1, 4]], predicted[row, [10, 8, 9, 7, 14, 13]]
-        np.testing.assert_allclose(errors.absolute[row], twin.joint_distances(theirs, ours))
-        np.testing.assert_allclose(errors.relative[row], twin.joint_distances(theirs, ours, root=0))
-    assert (errors.relative[:, 0] == 0).all()
+        limbs = COCO17.indices(TRANSFER_JOINTS)
+        np.testing.assert_allclose(errors.absolute[row, limbs], twin.joint_distances(theirs, ours))
+        np.testing.assert_allclose(errors.relative[row, limbs], twin.joint_distances(theirs, ours, root=0))
+    assert (errors.relative[:, limbs[0]] == 0).all()
+    assert errors.known.sum(1).tolist() == 5 * [6]
+
+
+def test_a_skeleton_without_the_joints_is_refused():
+    with pytest.raises(TriposeError, match="skeleton face has no right_wrist: face and h36m17 cannot be compared"):
+        Transferred(Rows(np.zeros((1, 17, 3))), custom("face", ("nose",)))
 
 
 def test_arrays_that_do_not_fit_are_refused(unchecked):
@@ -189,7 +222,7 @@ def test_arrays_that_do_not_fit_are_refused(unchecked):
     with pytest.raises(TriposeError, match=r"the labels are \[4, 17, 2\]"):
         protocol_errors(pose, pose[..., :2], H36M17)
     with pytest.raises(TriposeError, match="predictions for 4 rows, but labels for 3"):
-        transfer_errors(pose, COCO17, pose[:3], H36M17)
+        protocol_errors(pose, pose[:3], H36M17)
 
 
 # --- The report -------------------------------------------------------------------------------------------------------

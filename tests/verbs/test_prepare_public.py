@@ -16,9 +16,12 @@ import torch
 
 from data.h36m_files import write_human36m
 from data.panoptic_files import write_panoptic
+from people import small_model
 from tripose.data.human36m.protocol import CAMERAS, JOINTS_OF_32, original_name
+from tripose.data.joints import TRANSFER_JOINTS
 from tripose.data.scenes import read_index
 from tripose.data.shards import open_shards
+from tripose.models.weights import save_model
 from tripose.video import read_frames
 
 pytestmark = pytest.mark.slow
@@ -113,6 +116,22 @@ def test_human36m_is_trained_on_and_judged_by_the_papers_table(human36m, tmp_pat
     report = (tmp_path / "eval" / "report.md").read_text()
     assert "## Human3.6M" in report
     assert "Relative to the pelvis" in report
+
+
+def test_a_model_of_other_joints_is_compared_where_they_mean_the_same(human36m, tmp_path):
+    save_model(small_model("algebraic", confidences="none"), tmp_path / "coco")
+    data = human36m[0] / "dst" / "test"
+    said = tripose("evaluate", data, "--model", tmp_path / "coco", "--every", 3, "--out", tmp_path / "eval")
+    metrics = json.loads((tmp_path / "eval" / "metrics.json").read_text())
+    assert "has no coco17: 6 joints are compared with h36m17" in " ".join(said.split())
+    assert metrics["about"]["skeleton"] == "coco17-transfer, 17 joints"
+    assert metrics["about"]["rows"] == "3"  # of 8
+    compared = {row["joint"] for row in metrics["by_joint"] if row["mean_mm"] is not None}
+    assert compared == set(TRANSFER_JOINTS)
+    assert metrics["human36m"]
+    again = tripose("evaluate", tmp_path / "eval" / "predictions.npz", "--out", tmp_path / "again")
+    assert "dlt" in again
+    assert json.loads((tmp_path / "again" / "metrics.json").read_text())["human36m"] == metrics["human36m"]
 
 
 def write_extracted(made, folder):

@@ -12,6 +12,7 @@ from tripose.cli.common import app, console, progress, say
 from tripose.errors import TriposeError, missing_extra
 
 if TYPE_CHECKING:
+    from tripose.data.batch import Samples
     from tripose.evaluation.tables import Tables
 
 Difficulty = Literal["mixed", "clear", "occluded", "truncated"]
@@ -57,15 +58,18 @@ def evaluate(
     classical: Annotated[
         str, typer.Option(help="Classical methods on the first model's keypoints, or none.")
     ] = "dlt,ransac,irls",
+    every: Annotated[int, typer.Option(min=1, help="Only every n-th row of a stored data set.")] = 1,
     exact: Annotated[bool, typer.Option(help="Networks in float32, even where bfloat16 is faster.")] = False,
     out: Annotated[Path, typer.Option(help="Folder for predictions, tables and plots.")] = Path("out/evaluation"),
 ) -> None:
     """Errors of models, and of dlt, ransac and irls on the first model's keypoints; or of kept predictions."""
     import torch
 
+    from tripose.data.joints import TRANSFER_JOINTS
     from tripose.data.scenes import is_index
-    from tripose.data.shards import open_shards
+    from tripose.data.shards import open_shards, stored_skeletons
     from tripose.evaluation.choices import parse_choices
+    from tripose.evaluation.transfer import Transferred
     from tripose.models.weights import load_model
     from tripose.verbs.evaluate import evaluate as run
     from tripose.verbs.evaluate import evaluate_again, evaluate_index, parse_classical, parse_models
@@ -90,10 +94,19 @@ def evaluate(
 
         with progress("synth-bench") as step:
             return _errors(evaluate_bench(named, out, classical=baselines, dtype=dtype, progress=step), out)
-    samples = open_shards(data[0], load_model(next(iter(named.values()))).config.skeleton)
+    joints, known = load_model(next(iter(named.values()))).config.joints, stored_skeletons(data[0])
+    samples: Samples = open_shards(data[0], known[0] if known and joints.name not in known else joints.name)
+    if samples.skeleton != joints:
+        samples = Transferred(samples, joints)
+        say("evaluate", f"{data[0]} has no {joints.name}: {len(TRANSFER_JOINTS)} joints are compared with {known[0]}")
     chosen, about = parse_choices(views), {"data": data[0], "views": views}
+    rows = None if every == 1 else range(0, len(samples), every)
+    if rows is not None:
+        about["every"] = str(every)
     with progress("evaluating") as step:
-        tables = run(named, samples, out, classical=baselines, views=chosen, dtype=dtype, about=about, progress=step)
+        tables = run(
+            named, samples, out, classical=baselines, views=chosen, rows=rows, dtype=dtype, about=about, progress=step
+        )
     return _errors(tables, out)
 
 

@@ -106,6 +106,20 @@ def open_shards(folder: Path | str, skeleton: str) -> Shards:
     return Shards(tuple(shards), tuple(ends), skeleton_named(skeleton))
 
 
+def stored_skeletons(folder: Path | str) -> list[str]:
+    """Names of the joint sets that a data set has a truth for; none where `open_shards` would refuse it."""
+    for path in sorted(Path(folder).glob("*.safetensors"))[:1]:
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(path, "pt") as file:
+                names = list(file.keys())
+            return sorted(name.split("/")[1] for name in names if name.startswith("keypoints_mm/"))
+        except (SafetensorError, OSError):
+            break
+    return []
+
+
 @dataclass(frozen=True)
 class Shards:
     """A stored data set.

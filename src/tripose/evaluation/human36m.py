@@ -22,7 +22,6 @@ from jaxtyping import Bool, Float, Int, Shaped
 
 from tripose import metrics
 from tripose.data.human36m.protocol import DAMAGED, TEST_SUBJECTS
-from tripose.data.joints import TRANSFER_JOINTS
 from tripose.errors import TriposeError
 from tripose.evaluation.tables import ALL, Row, Table
 from tripose.skeleton import Skeleton
@@ -96,39 +95,12 @@ def protocol_errors(
     Raises:
         TriposeError: arrays that are not of the same rows, or not of this skeleton.
     """
-    _check(predicted_mm, truth_mm, skeleton, skeleton)
+    _check(predicted_mm, truth_mm, skeleton)
     return ProtocolErrors(
         metrics.joint_errors(predicted_mm, truth_mm),
         metrics.relative_errors(predicted_mm, truth_mm, skeleton),
         metrics.known(truth_mm),
     )
-
-
-def transfer_errors(
-    predicted_mm: Float[np.ndarray, "row found 3"],
-    skeleton: Skeleton,
-    truth_mm: Float[np.ndarray, "row joint 3"],
-    truth_skeleton: Skeleton,
-) -> ProtocolErrors:
-    """Errors of a model of another data set (CMU Panoptic) on Human3.6M: of `TRANSFER_JOINTS` alone.
-
-    Args:
-        predicted_mm: world frame; NaN where nothing was found.
-        skeleton: of the predictions.
-        truth_mm: world frame.
-        truth_skeleton: of the truth.
-
-    Raises:
-        TriposeError: arrays that are not of the same rows, or not of their skeletons, or a skeleton without these
-            joints.
-    """
-    _check(predicted_mm, truth_mm, skeleton, truth_skeleton)
-    limbs = Skeleton("limbs", TRANSFER_JOINTS, (), root=TRANSFER_JOINTS[0])
-    found, truth = (
-        positions[:, [s.index(joint) for joint in limbs.joints]]
-        for positions, s in ((predicted_mm, skeleton), (truth_mm, truth_skeleton))
-    )
-    return protocol_errors(found, truth, limbs)
 
 
 def protocol_table(
@@ -181,11 +153,12 @@ def _number(subject: str) -> tuple[int, str]:
     return int(digits or 0), subject
 
 
-def _check(predicted_mm: np.ndarray, truth_mm: np.ndarray, skeleton: Skeleton, truth_skeleton: Skeleton) -> None:
-    for what, positions, s in (("predictions", predicted_mm, skeleton), ("labels", truth_mm, truth_skeleton)):
-        if positions.shape[1:] != (len(s), 3):
+def _check(predicted_mm: np.ndarray, truth_mm: np.ndarray, skeleton: Skeleton) -> None:
+    for what, positions in (("predictions", predicted_mm), ("labels", truth_mm)):
+        if positions.shape[1:] != (len(skeleton), 3):
             raise TriposeError(
-                f"the {what} are {list(positions.shape)}, but skeleton {s.name!r} has {len(s)} joints of 3 coordinates"
+                f"the {what} are {list(positions.shape)}, but skeleton {skeleton.name!r} has {len(skeleton)} joints of "
+                "3 coordinates"
             )
     if len(predicted_mm) != len(truth_mm):
         raise TriposeError(

@@ -69,9 +69,10 @@ def human36m_markdown(table: Table) -> str:
 
 
 _LEGEND = (
-    "Mean error of the joints that were found, mm. Relative: after the pelvis was moved to the origin; it counts, with "
-    "error 0. The two trials of an action are pooled. The paper's average is the mean of actions, that of its code is "
-    "over all frames. Missing: the share of joints that were not found, which are in no mean."
+    "Mean error of the joints that were found, mm. Relative: after the pelvis (for a model of another data set: the "
+    "right wrist) was moved to the origin; it counts, with error 0. The two trials of an action are pooled. The "
+    "paper's average is the mean of actions, that of its code is over all frames. Missing: the share of joints "
+    "that were not found, which are in no mean."
 )
 
 

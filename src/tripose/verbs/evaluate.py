@@ -33,6 +33,7 @@ def evaluate(
     *,
     classical: Sequence[Baseline] = METHODS,
     views: Sequence[Choice] = ("all",),
+    rows: Sequence[int] | None = None,
     dtype: torch.dtype | None = None,
     about: Mapping[str, str] | None = None,
     progress: Callable[[int, int | None], None] = lambda done, total: None,
@@ -45,6 +46,7 @@ def evaluate(
         out: folder for predictions.npz, metrics.json, report.md and plots.
         classical: which classical methods.
         views: which cameras of each sample are used.
+        rows: of the data set; None: all.
         dtype: of the networks, see `tripose.models.inference.for_inference`.
         about: what the data is, in words.
         progress: called with the number of rows that are done, and of all.
@@ -55,7 +57,7 @@ def evaluate(
     check_plots()
     _check_folder(out)
     methods = methods_for(models, classical, dtype)
-    predictions = run(samples, methods, views, progress=progress)
+    predictions = run(samples, methods, views, rows=rows, progress=progress)
     return write_report(predictions, out, {**(about or {}), **{f"model {n}": str(p) for n, p in models.items()}})
 
 
