@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+import sys
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +15,7 @@ from golden import FOLDER, golden
 from reference import human36m as twin
 from scene import ring
 from tripose.data.batch import Sample
-from tripose.data.human36m.legacy import read_labels
+from tripose.data.human36m.legacy import read_labels, read_results, write_results
 from tripose.data.human36m.protocol import ACTIONS, SCENES, TRAIN_SUBJECTS
 from tripose.data.joints import TRANSFER_JOINTS
 from tripose.errors import TriposeError
@@ -29,6 +31,7 @@ from tripose.evaluation.predictions import Predictions
 from tripose.evaluation.tables import ALL, MEAN_OF_GROUPS, all_tables, errors_of
 from tripose.evaluation.transfer import Transferred
 from tripose.skeleton import COCO17, H36M17, MPII16, Skeleton, custom
+from tripose.verbs.evaluate import evaluate_results
 
 NAN = math.nan
 
@@ -113,6 +116,40 @@ def test_every_published_number(name):
                     assert table[published((who, what))][figure] == pytest.approx(value, abs=1e-4)
                     compared += 1
     assert compared == (2 * 3 * 16 if full else 0)
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=golden) for n in ("dmg0_human36m_ret3", "dmg1_human36m_ret1", "dmg1_mpii_ret1")]
+)
+def test_the_command_makes_the_published_table_of_published_files(name, tmp_path):
+    recorded = json.loads((FOLDER / "h36m_eval_golden.json").read_text())[name]
+    path, skeleton, every = FOLDER / "h36m_labels_synth.npy", KINDS[name.split("_")[1]], int(name[-1])
+    labels = read_labels(path, undistorted=True)
+    rows = kept_rows(labels.subject, labels.scene, damaged=name.startswith("dmg1"), every=every)
+    truth = labels.keypoints_mm[rows, : len(skeleton)]
+    write_results(tmp_path / "results.pkl", truth + np.random.RandomState(77).standard_normal(truth.shape) * 12 + 4)
+    words = ["evaluate", tmp_path / "results.pkl", "--labels", path, "--every", every, "--out", tmp_path / "out"]
+    command = [sys.executable, "-m", "tripose.cli", *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    table = json.loads((tmp_path / "out" / "metrics.json").read_text())["human36m"]
+    (average,) = (r for r in table if (r["scenes"], r["subject"], r["action"]) == ("all", ALL, ALL))
+    assert average["relative_mm"] == pytest.approx(recorded["scalar"], abs=1e-4)
+    again = read_results(tmp_path / "out" / "results-results.pkl")
+    np.testing.assert_array_equal(again, read_results(tmp_path / "results.pkl"))
+
+
+def test_results_need_labels_that_fit(tmp_path):
+    write_results(tmp_path / "results.pkl", np.zeros((3, 17, 3)))
+    with pytest.raises(TriposeError, match=r"results\.pkl holds predictions without a truth: --labels"):
+        evaluate_results(tmp_path / "results.pkl", None, tmp_path / "out")
+    write_results(tmp_path / "other.pkl", np.zeros((3, 19, 3)))
+    if FOLDER.exists():
+        labels = FOLDER / "h36m_labels_synth.npy"
+        with pytest.raises(TriposeError, match=r"holds predictions for 3 rows, but the test set of .* has"):
+            evaluate_results(tmp_path / "results.pkl", labels, tmp_path / "out")
+        with pytest.raises(TriposeError, match="holds 19 joints"):
+            evaluate_results(tmp_path / "other.pkl", labels, tmp_path / "out")
 
 
 # --- Against the twin -------------------------------------------------------------------------------------------------

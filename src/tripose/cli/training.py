@@ -44,8 +44,8 @@ def evaluate(
     data: Annotated[
         list[str],
         typer.Argument(
-            help="synth-bench, a stored data set (tripose synth, tripose prepare), an index with detections, or "
-            "predictions.npz files."
+            help="synth-bench, a stored data set (tripose synth, tripose prepare), an index with detections, "
+            "predictions.npz files, or results.pkl of the published code."
         ),
     ],
     models: Annotated[
@@ -59,6 +59,9 @@ def evaluate(
         str, typer.Option(help="Classical methods on the first model's keypoints, or none.")
     ] = "dlt,ransac,irls",
     every: Annotated[int, typer.Option(min=1, help="Only every n-th row of a stored data set.")] = 1,
+    labels: Annotated[
+        Path | None, typer.Option(help="Labels that results.pkl is for, human36m-multiview-labels-*.npy.")
+    ] = None,
     exact: Annotated[bool, typer.Option(help="Networks in float32, even where bfloat16 is faster.")] = False,
     out: Annotated[Path, typer.Option(help="Folder for predictions, tables and plots.")] = Path("out/evaluation"),
 ) -> None:
@@ -72,7 +75,7 @@ def evaluate(
     from tripose.evaluation.transfer import Transferred
     from tripose.models.weights import load_model
     from tripose.verbs.evaluate import evaluate as run
-    from tripose.verbs.evaluate import evaluate_again, evaluate_index, parse_classical, parse_models
+    from tripose.verbs.evaluate import evaluate_again, evaluate_index, evaluate_results, parse_classical, parse_models
 
     if len(data) == 1 and is_index(Path(data[0])):
         if models:
@@ -81,6 +84,8 @@ def evaluate(
         with progress("evaluating") as step:
             tables = evaluate_index(Path(data[0]), out, classical=found[0], views=found[1], progress=step)
         return _errors(tables, out)
+    if len(data) == 1 and data[0].endswith(".pkl"):
+        return _errors(evaluate_results(Path(data[0]), labels, out, every=every), out)
     if all(path.endswith(".npz") for path in data):
         return _errors(evaluate_again([Path(path) for path in data], out), out)
     if len(data) > 1:

@@ -1,4 +1,4 @@
-"""An evaluation as a folder: predictions.npz, metrics.json, report.md and plots."""
+"""An evaluation as a folder: predictions.npz, metrics.json, report.md and plots; of Human3.6M also results-*.pkl."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 from tripose.drawing.plots import plot_error_curves, plot_joints, plot_views
 from tripose.errors import TriposeError
 from tripose.evaluation.human36m_report import by_action, human36m_markdown, human36m_table, is_human36m
+from tripose.evaluation.human36m_results import write_official
 from tripose.evaluation.markdown import PLOTS, markdown
 from tripose.evaluation.predictions import Predictions
 from tripose.evaluation.tables import ALL, Errors, Row, Tables, all_tables, errors_of, methods_of
@@ -44,6 +45,7 @@ def write_report(predictions: Predictions, folder: Path, about: Mapping[str, str
     tables = all_tables(shown, errors)
     if scenes:
         tables["human36m"] = human36m_table(predictions, errors)
+        write_official(predictions, folder)
     about = {
         **about,
         "skeleton": f"{predictions.skeleton.name}, {len(predictions.skeleton)} joints",

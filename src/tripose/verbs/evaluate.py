@@ -13,6 +13,7 @@ from tripose.drawing.plots import check_plots
 from tripose.errors import TriposeError
 from tripose.evaluation.choices import Choice
 from tripose.evaluation.detected import evaluate_detected
+from tripose.evaluation.human36m_results import read_official
 from tripose.evaluation.methods import Method, baselines, learned
 from tripose.evaluation.predictions import Predictions, merge
 from tripose.evaluation.report import write_report
@@ -125,6 +126,25 @@ def evaluate_again(files: Sequence[Path], out: Path, *, about: Mapping[str, str]
     _check_folder(out)
     about = {"predictions": ", ".join(map(str, files))} if about is None else about
     return write_report(merge(*(Predictions.load(f) for f in files)), out, about)
+
+
+def evaluate_results(results: Path, labels: Path | None, out: Path, *, every: int = 1) -> Tables:
+    """Make the report of what the published code predicted for Human3.6M.
+
+    Args:
+        results: its ``results.pkl``.
+        labels: its ``human36m-multiview-labels-*.npy``.
+        out: as in `evaluate`.
+        every: ``retain_every_n_frames_in_test``.
+
+    Raises:
+        TriposeError: no labels, files that do not fit each other, or `out` cannot be written.
+    """
+    if labels is None:
+        raise TriposeError(f"{results} holds predictions without a truth: --labels human36m-multiview-labels-....npy")
+    check_plots()
+    _check_folder(out)
+    return write_report(read_official(results, labels, every), out, {"data": f"{results}, {labels}"})
 
 
 def evaluate_index(
