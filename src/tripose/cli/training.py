@@ -188,7 +188,7 @@ def human36m(
     src: Annotated[Path, typer.Argument(help="Folder of the original download: archives, or unpacked.")],
     dst: Annotated[Path, typer.Argument(help="Folder to write: index, and one data set for each split.")],
     every: Annotated[int, typer.Option(min=1, help="Every n-th frame; 5 for the published numbers.")] = 5,
-    boxes: Annotated[Literal["truth", "joints"], typer.Option(help="Where people are cut out.")] = "truth",
+    boxes: Annotated[Literal["truth", "joints", "detector"], typer.Option(help="Where people are cut out.")] = "truth",
     side_px: Annotated[int, typer.Option(min=32, help="Side of the crops.")] = 384,
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
 ) -> None:
@@ -207,6 +207,7 @@ def panoptic(
     protocol: Annotated[
         Literal["single-person", "multi-person"], typer.Option(help="Sequences, cameras and people that count.")
     ] = "single-person",
+    boxes: Annotated[Literal["joints", "detector"], typer.Option(help="Where people are cut out.")] = "joints",
     side_px: Annotated[int, typer.Option(min=32, help="Side of the crops.")] = 384,
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
 ) -> None:
@@ -214,7 +215,9 @@ def panoptic(
     from tripose.verbs.prepare_panoptic import prepare_panoptic
 
     with progress(dst.name) as step:
-        written = prepare_panoptic(src, dst, protocol=protocol, side_px=side_px, workers=workers, progress=step)
+        written = prepare_panoptic(
+            src, dst, protocol=protocol, boxes=boxes, side_px=side_px, workers=workers, progress=step
+        )
     _tell(dst, written)
 
 

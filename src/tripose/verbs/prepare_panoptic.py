@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 from tripose.data.panoptic.originals import open_sequence, sequence_folders
 from tripose.data.panoptic.protocol import PROTOCOLS, Protocol, Split
@@ -12,7 +14,8 @@ from tripose.data.panoptic.scenes import protocol_scene
 from tripose.data.scenes import Scene
 from tripose.errors import TriposeError
 from tripose.skeleton import COCO17
-from tripose.verbs.prepare_scenes import Progress, cut, gather, remember
+from tripose.verbs.prepare_boxes import with_detector
+from tripose.verbs.prepare_scenes import Job, Progress, cut, gather, remember
 
 
 def prepare_panoptic(
@@ -20,6 +23,7 @@ def prepare_panoptic(
     dst: Path | str,
     *,
     protocol: str = "single-person",
+    boxes: Literal["joints", "detector"] = "joints",
     side_px: int = 384,
     workers: int = 2,
     progress: Progress | None = None,
@@ -30,6 +34,7 @@ def prepare_panoptic(
         src: folder with one folder a sequence, as the data set's own scripts download it.
         dst: folder to make: ``index.npz``, and a folder of shards for each split.
         protocol: one of `tripose.data.panoptic.protocol.PROTOCOLS`.
+        boxes: where people are cut out, see `tripose.verbs.prepare_human36m`.
         side_px: of the crops.
         workers: processes.
         progress: told what is done and how much there is, for the labels and then for the crops.
@@ -44,7 +49,7 @@ def prepare_panoptic(
     chosen = PROTOCOLS[protocol]
     there = sequence_folders(src)
     splits = {split: [name for name in part.sequences if name in there] for split, part in chosen.splits.items()}
-    jobs = {
+    jobs: Mapping[str, Job] = {
         name: partial(_scene, there[name], chosen, chosen.splits[split])
         for split, names in splits.items()
         for name in names
@@ -55,7 +60,9 @@ def prepare_panoptic(
     absent = [name for part in chosen.splits.values() for name in part.sequences if name not in there]
     if absent:
         warnings.warn(f"{src}: results will be without {', '.join(absent)}, which are not there", stacklevel=2)
-    remember(dst, {"protocol": protocol, "side_px": side_px})
+    if boxes == "detector":
+        jobs = with_detector(jobs)
+    remember(dst, {"protocol": protocol, "boxes": boxes, "side_px": side_px})
     gather(jobs, dst, workers=workers, progress=progress)
     some = {split: names for split, names in splits.items() if names}
     return cut(dst, some, side_px, others=(COCO17,), workers=workers, progress=progress)
