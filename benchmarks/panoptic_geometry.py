@@ -57,7 +57,7 @@ def main(
         rig = cameras.select([cameras.names[v] for v in random.permutation(len(cameras))])
         points_px = detected(rig, truth_mm[part], random)
         seen = Detections(points_px, np.isfinite(points_px[..., 0]).astype(np.float64))
-        scenes.append(Scene("171026_pose3", rig, {}, frame[part], truth_mm[part], PANOPTIC19, detections=seen))
+        scenes.append(Scene(poses.stem, rig, {}, frame[part], truth_mm[part], PANOPTIC19, detections=seen))
     out.parent.mkdir(parents=True, exist_ok=True)
     write_index(scenes, out)
     typer.echo(f"{out}: {len(frame)} poses, {len(cameras)} cameras")

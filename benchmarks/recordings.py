@@ -1,10 +1,10 @@
 """Real recordings without 3D truth: how steady, how consistent, and how good with fewer cameras?
 
-For classical triangulation of MoveNet's keypoints and for learned models, all with the same boxes around the person:
+For classical triangulation of MoveNet's keypoints and for learned models, which also get these keypoints as evidence:
 
 - standard deviation of the length of thighs, shanks and forearms, which in truth do not change;
-- each camera left out in turn: distance between the position found without it, projected into it, and what it shows
-  (MoveNet's keypoints there, for all methods alike, and the model's own);
+- each camera left out in turn: distance between the position found without it, projected into it, and MoveNet's
+  keypoints there, which no method was given;
 - two of the cameras, every pair: distance to the method's own result with all cameras.
 
     python benchmarks/recordings.py RECORDING [--model algebraic-synthetic --model volumetric-synthetic] [--every 4]
@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tripose.geometry.triangulate import Method
-from tripose.learned import as_poses, boxes_around, estimate
+from tripose.learned import Person, as_poses, boxes_around, estimate
 from tripose.lifting import lift
 from tripose.models.weights import Model, load_model
 from tripose.pose import Pose2D, Pose3D, bone_lengths_mm
@@ -63,7 +63,7 @@ def learned(setting: Setting, model: Model, views: tuple[int, ...]) -> Pose3D:
     """A model on some views."""
     boxes = np.full_like(setting.boxes_px, np.nan)
     boxes[:, list(views)] = setting.boxes_px[:, list(views)]
-    made = list(estimate(iter(setting.frames), setting.recording.cameras, boxes, model, detected=setting.followed))
+    made = list(estimate(iter(setting.frames), setting.recording.cameras, Person(boxes, setting.followed), model))
     return as_poses(made, setting.recording.cameras, model, setting.recording.frame_rate / setting.every)
 
 
@@ -97,13 +97,24 @@ def main(
     recording = Recording.open(folder)
     followed = keypoints_of(recording, out=out)
     frames = [f for f in ahead(recording.frames(0)) if f.index % every == 0]  # once, for the many runs
-    setting = Setting(recording, frames, followed, boxes_around(where(followed, recording), recording.cameras), every)
+    boxes = boxes_around(where(followed, recording).position_mm[:, 0], recording.cameras)
+    setting = Setting(recording, frames, followed, boxes, every)
     views = tuple(range(len(recording.cameras)))
+    if len(views) < 3:
+        raise SystemExit(f"{folder} has {len(views)} cameras; to leave one out takes three")
     methods = {"ransac": None, "irls": None, **{name: load_model(name) for name in model or []}}
     limbs = followed.skeleton.indices(LIMB_JOINTS)
     movenet = followed.points_px[::every, :, 0][:, :, limbs]
     table = Table(
-        *("method", *(f"{b} std mm" for b in BONES), "left out px: mean", "median", "2 of all, mm: mean", "median")
+        *(
+            "method",
+            *(f"{b} std mm" for b in BONES),
+            "left out px: mean",
+            "median",
+            "2 of all, mm: mean",
+            "median",
+            "missing",
+        )
     )
     for name, network in methods.items():
 
@@ -112,7 +123,7 @@ def main(
 
         everything = run(views)
         bones = [bone_spread_mm(everything, bone) for bone in BONES.values()]
-        without = [run(tuple(v for v in views if v != out_view)) for out_view in views] if len(views) > 2 else []
+        without = [run(tuple(v for v in views if v != out_view)) for out_view in views]
         left_out = np.concatenate([left_out_px(setting, p, v, movenet[:, v]) for v, p in enumerate(without)])
         pairs = [
             np.linalg.norm(limbs_mm(run(p)) - limbs_mm(everything), axis=-1).ravel() for p in combinations(views, 2)
@@ -120,7 +131,7 @@ def main(
         apart = np.concatenate(pairs)
         figures = (np.nanmean(left_out), np.nanmedian(left_out), np.nanmean(apart), np.nanmedian(apart))
         missing = float(np.isnan(apart).mean())
-        table.add_row(name, *(f"{f:.1f}" for f in (*bones, *figures)), f"{100 * missing:.1f} % missing")
+        table.add_row(name, *(f"{f:.1f}" for f in (*bones, *figures)), f"{100 * missing:.1f} %")
     Console(width=150).print(table)
 
 

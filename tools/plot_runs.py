@@ -18,7 +18,10 @@ _SMOOTH = 10  # points of a curve that are averaged
 
 def scalars(run: Path, tag: str) -> tuple[np.ndarray, np.ndarray]:
     """Steps and values of one curve; empty where the run has none."""
-    events = EventAccumulator(str(next((run / "tensorboard").rglob("events*")).parent))
+    files = sorted((run / "tensorboard").rglob("events*"))
+    if not files:
+        raise SystemExit(f"{run} has no TensorBoard files")
+    events = EventAccumulator(str(files[0].parent))
     events.Reload()
     points = events.Scalars(tag) if tag in events.Tags()["scalars"] else []
     return np.array([p.step for p in points]), np.array([p.value for p in points])
@@ -34,8 +37,9 @@ def main(out: Path, runs: list[str]) -> None:
         error, done = axis.twinx(), 0
         for folder in folders:
             steps, losses = scalars(folder, "train/loss")
-            smooth = np.convolve(losses, np.full(_SMOOTH, 1 / _SMOOTH), "valid")
-            axis.plot(done + steps[_SMOOTH - 1 :], smooth, color="C0", linewidth=1)
+            n = min(_SMOOTH, len(losses))
+            smooth = np.convolve(losses, np.full(n, 1 / n), "valid")
+            axis.plot(done + steps[n - 1 :], smooth, color="C0", linewidth=1)
             at, validated = scalars(folder, "val/capped_mpjpe_mm")
             error.plot(done + at, validated, color="C1", marker="o", markersize=3)
             done += int(steps[-1])

@@ -1,6 +1,6 @@
 """Put a trained evidence model, and the algebraic one that it starts with, among the weights that ship.
 
-``python tools/ship_weights.py runs/evidence-synthetic/last``: float16, their common 2D network once.
+``python tools/ship_weights.py runs/evidence-2/last``: float16, their common 2D network once.
 """
 
 from __future__ import annotations

@@ -3,10 +3,11 @@
 # The recordings are synthetic here; put your own beside dataset.yaml instead, and start with the second step.
 # Ten minutes on two cores.
 set -euo pipefail
+work=$(realpath -m "${1:-$(dirname "$0")/../../out/own_data}")
 cd "$(dirname "$0")"
-work=${1:-../../out/own_data}
 from=volumetric-synthetic
-mkdir -p "$work" && cp dataset.yaml "$work"
+mkdir -p "$work"
+[ -f "$work/dataset.yaml" ] || cp dataset.yaml "$work"
 
 # 1. Recordings: calibration, a video a camera, truth.nc.
 seed=100

@@ -18,11 +18,11 @@ from tripose.cameras import Cameras
 from tripose.geometry.crops import crop_person, person_box, to_crop, to_frame
 from tripose.geometry.triangulate import assess
 from tripose.models.algebraic import AlgebraicTriangulation
-from tripose.models.config import Algebraic, Evidence
+from tripose.models.config import Algebraic, Evidence, Volumetric
 from tripose.models.evidence import EvidenceTriangulation
 from tripose.models.inference import for_inference
 from tripose.models.placing import Place
-from tripose.models.second_opinion import add_keypoints, look_twice
+from tripose.models.second_opinion import add_keypoints, flip_test
 from tripose.models.weights import Model
 from tripose.pose import Pose2D, Pose3D
 from tripose.recording import FrameSet
@@ -51,13 +51,28 @@ class Estimate:
     confidence: Float[np.ndarray, "view joint"]
 
 
+@dataclass(frozen=True)
+class Person:
+    """What is known of a person before a model looks.
+
+    Attributes:
+        boxes_px: squares around it, ideal pixels; NaN where a view does not show it.
+        detected: its keypoints by a detector, in the same views and frames: further evidence for models whose heatmaps
+            are probabilities and that know the detector's joints. None, or another model: nothing is made of it.
+        centers_mm: where it is, for volumetric models, which have to be told; NaN where it is not known.
+    """
+
+    boxes_px: Float[np.ndarray, "time view 4"]
+    detected: Pose2D | None = None
+    centers_mm: Float[np.ndarray, "time 3"] | None = None
+
+
 def estimate(
     frames: Iterator[FrameSet],
     cameras: Cameras,
-    boxes_px: Float[np.ndarray, "time view 4"],
+    person: Person,
     model: Model,
     place: Place | None = None,
-    detected: Pose2D | None = None,
 ) -> Iterator[Estimate]:
     """Run a model on a person whose place in the images is known.
 
@@ -66,11 +81,9 @@ def estimate(
     Args:
         frames: images of all views, in time order.
         cameras: their cameras.
-        boxes_px: squares around the person, ideal pixels; NaN where a view does not show it.
+        person: whom to look at.
         model: of any method.
         place: for a rig of one camera; None: a moment in which only one view shows the person has no result.
-        detected: the person's keypoints by a detector, in the same views and frames: a second opinion for models whose
-            heatmaps are probabilities and that know the detector's joints; None, or another model: none is asked for.
     """
     fast = for_inference(model)
     each = [cameras.select([name]) for name in cameras.names]
@@ -80,7 +93,7 @@ def estimate(
         with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
             coming: deque[Future[Estimate]] = deque()
             for frame in frames:
-                coming.append(pool.submit(_estimate_one, frame, each, boxes_px[frame.index], fast, place, detected))
+                coming.append(pool.submit(_estimate_one, frame, each, person, fast, place))
                 if len(coming) > 2 * (os.cpu_count() or 1):
                     yield coming.popleft().result()
             while coming:
@@ -122,10 +135,11 @@ def as_poses(estimates: list[Estimate], cameras: Cameras, model: Model, fps: flo
     )
 
 
-def _asks_twice(model: Model) -> TypeGuard[AlgebraicTriangulation | EvidenceTriangulation]:
+def _has_probabilities(model: Model) -> TypeGuard[AlgebraicTriangulation | EvidenceTriangulation]:
     """Whether the heatmaps were taught as probabilities."""
     config = model.config
-    return isinstance(config, Evidence) or (isinstance(config, Algebraic) and config.confidences == "evidence")
+    taught = isinstance(config, Evidence) or (isinstance(config, Algebraic) and config.confidences == "evidence")
+    return taught and not config.legacy_alignment
 
 
 def _means_the_same(model: Model, detected: Pose2D) -> bool:
@@ -137,16 +151,15 @@ def _means_the_same(model: Model, detected: Pose2D) -> bool:
 def _estimate_one(
     frame: FrameSet,
     each: list[Cameras],
-    boxes_px: Float[np.ndarray, "view 4"],
+    person: Person,
     model: Model,
     place: Place | None,
-    detected: Pose2D | None,
 ) -> Estimate:
     joints, side_px = len(model.config.joints), model.config.image_size_px[0]
     points, weight = np.full((len(each), joints, 2), np.nan), np.zeros((len(each), joints))
     nothing = Estimate(frame.index, np.full((joints, 3), np.nan), points, weight)
     crops: dict[int, tuple[UInt8[np.ndarray, "side side 3"], Cameras]] = {}
-    for view, (image, camera, box) in enumerate(zip(frame.images, each, boxes_px, strict=True)):
+    for view, (image, camera, box) in enumerate(zip(frame.images, each, person.boxes_px[frame.index], strict=True)):
         if image is not None and np.isfinite(box).all():
             crops[view] = crop_person(image, camera, box, side_px)
     if len(crops) < (2 if place is None else 1):
@@ -154,20 +167,31 @@ def _estimate_one(
     images = torch.from_numpy(np.stack([crop for crop, _ in crops.values()])).permute(0, 3, 1, 2)[None].float() / 255
     rig = Cameras.join([camera for _, camera in crops.values()])
     with torch.inference_mode():
-        encoded = look_twice(model, images) if _asks_twice(model) else model.encode_views(images)
-        if _asks_twice(model) and detected is not None and _means_the_same(model, detected):
-            encoded = _with_keypoints(encoded, frame.index, crops, each, detected)
+        if _has_probabilities(model):
+            encoded = flip_test(model, images)
+            if person.detected is not None and _means_the_same(model, person.detected):
+                encoded = _with_keypoints(encoded, frame.index, crops, each, person.detected)
+        else:
+            encoded = model.encode_views(images)
         center_mm = None
-        if len(crops) == 1 and place is not None:
+        if isinstance(model.config, Volumetric):
+            center_mm = _center(person, frame.index)
+        elif len(crops) == 1 and place is not None:
             center_mm = place(encoded, rig, (side_px, side_px))
-            if not center_mm.isfinite().all():
-                return nothing
+        if center_mm is not None and not center_mm.isfinite().all():
+            return nothing
         output = model.decode(encoded, rig, None, (side_px, side_px), center_mm)
     share = output["confidence"][0].double().numpy()
     for row, (view, (_, crop)) in enumerate(crops.items()):
         points[view] = to_frame(output["keypoints_px"][0, row].double().numpy(), crop, each[view])
         weight[view] = share[row] / np.maximum(share.mean(0), 1e-9)
     return replace(nothing, position_mm=output["keypoints_mm"][0].double().numpy())
+
+
+def _center(person: Person, index: int) -> Float[Tensor, "1 3"]:
+    if person.centers_mm is None:
+        raise ValueError("a volumetric model has to be told where the person is: give centers_mm")
+    return torch.from_numpy(person.centers_mm[index : index + 1])
 
 
 def _with_keypoints(

@@ -8,7 +8,7 @@ import torch
 
 from people import random_images, small_model
 from tripose.geometry.heatmaps import cell_weights, expected_cells, to_pixels
-from tripose.models.second_opinion import add_keypoints, look_twice
+from tripose.models.second_opinion import add_keypoints, flip_test
 
 SIZE_PX = (256, 256)
 LEFT, RIGHT = (61.5, 125.5), (193.5, 125.5)  # px of the centres of cells (15, 31) and (48, 31)
@@ -19,8 +19,8 @@ def test_a_mirrored_person_is_found_on_the_other_side():
     model = small_model("algebraic", confidences="evidence", multiplier=1.0)
     images = random_images(2)
     with torch.inference_mode():
-        seen, *_ = look_twice(model, images)
-        mirrored, *_ = look_twice(model, images.flip(-1))
+        seen, *_ = flip_test(model, images)
+        mirrored, *_ = flip_test(model, images.flip(-1))
         once, *_ = model.encode_views(images)
     torch.testing.assert_close(mirrored.flip(-1)[:, :, model.config.joints.mirror], seen)
     assert not torch.allclose(seen, once.flatten(-2).log_softmax(-1).unflatten(-1, once.shape[-2:]), atol=1e-3)

@@ -75,7 +75,7 @@ def predict(
         typer.Option(help="How to triangulate; auto: by the model that ships, if there are videos; else ransac."),
     ] = "auto",
     model: Annotated[str | None, typer.Option(help="A model to use instead: folder or shipped name.")] = None,
-    min_views: Annotated[int, typer.Option(min=2, help="Smallest number of agreeing views that makes a joint.")] = 2,
+    min_views: Annotated[int, typer.Option(min=2, help="Agreeing views that make a joint (dlt, ransac, irls).")] = 2,
     height_mm: Annotated[
         float | None, typer.Option(min=300, max=2500, help="Height of the person, for a single camera.")
     ] = None,

@@ -65,7 +65,7 @@ def evaluate(
     exact: Annotated[bool, typer.Option(help="Networks in float32, even where bfloat16 is faster.")] = False,
     out: Annotated[Path, typer.Option(help="Folder for predictions, tables and plots.")] = Path("out/evaluation"),
 ) -> None:
-    """Errors of models, and of dlt, ransac and irls on the first model's keypoints; or of kept predictions."""
+    """Errors of models, and of dlt, ransac and irls on the first model's keypoints or on detections; of predictions."""
     import torch
 
     from tripose.data.joints import TRANSFER_JOINTS

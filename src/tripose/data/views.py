@@ -105,7 +105,7 @@ def reframe(
 
 
 def miscalibrate(sample: Sample, shift_px: Float[np.ndarray, "view 2"]) -> Sample:
-    """The sample with cameras that are wrong by a small turn, which moves what they project by so many pixels.
+    """The sample with cameras whose principal points are off by so many pixels: for a crop, nearly a small turn.
 
     The images and the truth stay: a calibration that is off, as those of real recordings are.
     """

@@ -39,12 +39,15 @@ def evaluate_detected(
     parts, first = list[Predictions](), 0
     for number, scene in enumerate(scenes):
         for views in chosen_views(choices, scene.cameras.names):
+            if len(views) < 2:
+                raise TriposeError("1 camera is chosen; triangulation needs at least 2")
             for method in methods:
                 parts.append(_predictions(scene, method, views, first))
         first += len(scene.frame)
         progress(number + 1, len(scenes))
     if not parts:
-        raise TriposeError("no scene has as many cameras as are asked for")
+        most = max((len(s.cameras) for s in scenes), default=0)
+        raise TriposeError(f"no scene has as many cameras as are asked for; the largest rig has {most}")
     return merge(*parts)
 
 

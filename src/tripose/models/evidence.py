@@ -102,7 +102,7 @@ class EvidenceTriangulation(MultiViewModel):
         with torch.autocast(heatmaps.device.type, enabled=False):
             volumetric_mm = integrate_volumes(volumes, cuboid)
             doubt = _doubt(volumes.detach(), cuboid, volumetric_mm.detach(), algebraic.keypoints_mm.detach())
-            refined_mm, weight, points_px = self.refiner(
+            refined_mm, weight = self.refiner(
                 probability,
                 algebraic.statistics,
                 algebraic.keypoints_px,
@@ -121,7 +121,8 @@ class EvidenceTriangulation(MultiViewModel):
         return ModelOutput(
             keypoints_mm=corrected_mm.masked_fill(hide, torch.nan),
             confidence=weight / weight.sum(1, keepdim=True).clamp(min=1e-9),
-            keypoints_px=points_px,
+            # Not those that the refinement read near to where it looked, which would agree with anything.
+            keypoints_px=algebraic.keypoints_px,
             heatmaps=heatmaps,
             volumes=volumes,
             cuboid=cuboid,

@@ -46,8 +46,8 @@ class Refiner(nn.Module):
         view_valid: Bool[Tensor, "batch view"],
         P: Float[Tensor, "batch view 3 4"],
         image_size_px: tuple[int, int],
-    ) -> tuple[Float[Tensor, "batch joint 3"], Float[Tensor, "batch view joint"], Float[Tensor, "batch view joint 2"]]:
-        """Refined positions (mm), and weights and image points (px) of the views; in float64.
+    ) -> tuple[Float[Tensor, "batch joint 3"], Float[Tensor, "batch view joint"]]:
+        """Refined positions (mm), and weights of the views; in float64.
 
         Gradients reach the parameters here only: a stage that is fitted through another one leans on it.
 
@@ -77,7 +77,7 @@ class Refiner(nn.Module):
         features = torch.cat([doubt, total.detach(), number_of_views(seen)[:, 0]], -1)
         pull = (self.pull(features)[..., 0].double() + _FIRST_PULL).clamp(_LEAST_PULL, _MOST_PULL).exp()
         refined_mm = _pulled_dlt(P, read_px, weight, image_size_px, start_mm, pull)
-        return refined_mm, weight, read_px
+        return refined_mm, weight
 
 
 def _read_again(

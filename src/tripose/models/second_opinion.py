@@ -1,7 +1,7 @@
 """More opinions on where joints are than one look at an image gives, for heatmaps that are probabilities.
 
-A second look, in a mirror; and a detector's keypoints: two networks, of which one learned from photographs and one from
-rendered people, fail at different joints of different images. What they gain on real recordings is in
+A flip test; and a detector's keypoints, as a product of experts: two networks, of which one learned from photographs
+and one from rendered people, fail at different joints of different images. What they gain on real recordings is in
 ``docs/training-log.md``.
 """
 
@@ -21,7 +21,7 @@ _SIGMA_PX, _CROP_PX = 6.0, 256
 _ELSEWHERE = 0.1
 
 
-def look_twice(
+def flip_test(
     model: AlgebraicTriangulation | EvidenceTriangulation, images: Float[Tensor, "1 view 3 height width"]
 ) -> tuple[Tensor, ...]:
     """The model's `encode_views`; heatmaps are the mean logarithm for the images and for their mirror images."""

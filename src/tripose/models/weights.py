@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict
 from importlib import resources
@@ -72,6 +73,17 @@ def load_model(name: Path | str) -> Model:
     check_names(weights, model, folder / _WEIGHTS)
     model.load_state_dict(weights)
     return model.eval()
+
+
+def digest(name: Path | str) -> str:
+    """What tells a model from any other, for names as `load_model` takes them: a hash of its files."""
+    folder = Path(name) if Path(name).exists() else SHIPPED / name
+    files = [folder / _CONFIG, folder / _WEIGHTS, *([SHIPPED / KEYPOINTS] if folder.parent == SHIPPED else [])]
+    total = hashlib.sha256()
+    for file in files:
+        if file.is_file():  # else `load_model` says so
+            total.update(file.read_bytes())
+    return total.hexdigest()
 
 
 def backbone_of(model: Model) -> str:

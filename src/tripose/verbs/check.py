@@ -50,7 +50,7 @@ def check(recording: Recording) -> list[Finding]:
         text = f"{len(recording.cameras)} usable view; triangulation needs at least 2"
         if not recording.videos:
             return [*findings, Finding("bad", text)]
-        can = "--method volumetric takes a video from one, of a person on the floor or with --height-mm"
+        can = "predict takes a video from one, of a person on the floor or with --height-mm"
         return [*findings, Finding("warn", f"{text}; {can}")]
     try:
         return findings + _people(recording)

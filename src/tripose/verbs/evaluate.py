@@ -169,7 +169,12 @@ def evaluate_index(
     """
     check_plots()
     _check_folder(out)
-    return write_report(evaluate_detected(read_index(index), classical, views, progress), out, {"data": str(index)})
+    scenes = read_index(index)
+    try:
+        found = evaluate_detected(scenes, classical, views, progress)
+    except TriposeError as error:
+        raise TriposeError(f"{index}: {error}") from error
+    return write_report(found, out, {"data": str(index)})
 
 
 def _check_folder(out: Path) -> None:

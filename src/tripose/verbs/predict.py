@@ -12,7 +12,7 @@ its input or options changed.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal, cast, get_args
 
 from tripose import __version__
 from tripose.errors import TriposeError
@@ -21,7 +21,7 @@ from tripose.geometry import triangulate as classical
 from tripose.lifting import check_size, lift
 from tripose.models.config import Evidence
 from tripose.models.placing import standing
-from tripose.models.weights import load_model
+from tripose.models.weights import digest, load_model
 from tripose.pose import Pose3D
 from tripose.recording import Recording
 from tripose.verbs.keypoints import Progress, ahead, keypoints_of
@@ -30,7 +30,7 @@ from tripose.verbs.stages import fingerprint, finished, make_folder
 
 Method = Literal["auto", "dlt", "ransac", "irls", "algebraic", "volumetric"]
 """Classical triangulation of keypoints, a learned model, or what suits the recording."""
-SHIPPED = {"algebraic": "algebraic-synthetic", "volumetric": "volumetric-synthetic"}
+SHIPPED_MODELS = {"algebraic": "algebraic-synthetic", "volumetric": "volumetric-synthetic"}
 """Method -> the model that ships with the package."""
 
 
@@ -53,18 +53,23 @@ def predict(
         method: "dlt", "ransac" or "irls", see `tripose.geometry.triangulate`; "algebraic" or "volumetric", learned,
             from images only; "auto": volumetric where there are images, else RANSAC. The result's notes say which.
         model: folder or name of a model, which is used then, whatever `method` says.
-        min_views: smallest number of agreeing views that makes a joint of classical triangulation.
+        min_views: smallest number of agreeing views that makes a joint; of classical triangulation only.
         height_mm: of the person, for a single camera; None: it stands on the floor, at height 0 of the world.
         out: folder for the files of the stages; None keeps everything in memory.
         progress: told after every frame.
 
     Raises:
-        TriposeError: fewer than two usable views, nobody found, bones of impossible length (wrong unit), or a learned
+        TriposeError: an unknown method, fewer than two usable views (for the volumetric model: fewer than one), nobody
+            found, bones of impossible length (wrong unit), or a learned
             method for keypoint files.
     """
     method, name = choose(recording, method, model)
+    if name is not None and min_views != 2:
+        raise TriposeError(
+            f"min_views is {min_views}, which only dlt, ransac and irls know; give one of them as method"
+        )
     result = None if out is None else out / f"{recording.name}.nc"
-    key = fingerprint(recording, method, *((min_views,) if name is None else (name, height_mm)))
+    key = fingerprint(recording, method, *((min_views,) if name is None else (name, digest(name), height_mm)))
     done = finished(result, read_netcdf)
     if done is not None and done.notes.get("fingerprint") == key:
         return done
@@ -94,8 +99,10 @@ def choose(recording: Recording, method: Method, model: Path | str | None) -> tu
     """The method that is meant, "auto" being the volumetric model where there are images; and its model.
 
     Raises:
-        TriposeError: a learned method for keypoint files, or too few views.
+        TriposeError: an unknown method, a learned one for keypoint files, or too few views.
     """
+    if method not in get_args(Method):
+        raise TriposeError(f"no method is called {method!r}; there are {', '.join(get_args(Method))}")
     if model is None and method == "auto":
         method = "volumetric" if recording.videos else "ransac"
     classically = model is None and method in classical.METHODS
@@ -110,7 +117,7 @@ def choose(recording: Recording, method: Method, model: Path | str | None) -> tu
         asked = f"the model {model}" if model is not None else f"the method {method!r}"
         raise TriposeError(f"{recording.folder} has keypoint files and no videos; {asked} needs images")
     learned: Method = "algebraic" if method == "algebraic" else "volumetric"
-    return learned, str(model if model is not None else SHIPPED[learned])
+    return learned, str(model if model is not None else SHIPPED_MODELS[learned])
 
 
 def _learned(
@@ -126,6 +133,11 @@ def _learned(
     if len(recording.cameras) == 1:
         if not isinstance(model.config, Evidence):
             raise TriposeError(f"the model {name} needs at least 2 views; {recording.folder} has one")
+        if recording.cameras.up is None:
+            raise TriposeError(
+                f"{recording.calibration} does not say which way is up, which one camera alone needs to know: write "
+                "it into a tripose calibration (up: z)"
+            )
         place = standing(model.config, height_mm=height_mm)
     n = recording.n_frames
     told = progress if progress is not None else lambda done, of: None

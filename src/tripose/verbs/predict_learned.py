@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from tripose.filters import fill_gaps
-from tripose.learned import BOX_SCALE, Estimate, as_poses, boxes_around, estimate
+from tripose.learned import BOX_SCALE, Estimate, Person, as_poses, boxes_around, estimate
 from tripose.lifting import lift
 from tripose.models.placing import Place
 from tripose.models.weights import Model
@@ -45,27 +47,43 @@ def lift_learned(
         pieces: folder for the parts of an unfinished run; None: nothing is kept.
         progress: told the number of frames that are done.
     """
-    cameras = recording.cameras
+    cameras, body = recording.cameras, None
     if len(cameras) == 1:
         points = followed.points_px[:, 0, 0]
         boxes_px = np.stack([box_of(p, cameras, BOX_SCALE) for p in points])[:, None]
     else:
-        boxes_px = boxes_around(where(followed, recording), cameras)
+        body = where(followed, recording)
+        cameras = replace(cameras, up=body.up)  # the calibration's, or that of a body that stands
+        boxes_px = boxes_around(body.position_mm[:, 0], cameras)
+    person = Person(boxes_px, followed, None if body is None else _hips_mm(body))
 
     def estimates(start: int) -> Iterator[Estimate]:
-        coming = estimate(islice(frames(start), len(boxes_px) - start), cameras, boxes_px, model, place, followed)
+        some = islice(frames(start), len(boxes_px) - start)
+        coming = estimate(some, cameras, person, model, place)
         for one in coming:
             progress(one.index + 1)
             yield one
 
     made = list(estimates(0)) if pieces is None else _in_pieces(estimates, pieces)
-    return as_poses(made, recording.cameras, model, recording.frame_rate)
+    poses = as_poses(made, cameras, model, recording.frame_rate)
+    if body is not None and "up" in body.notes:
+        poses.notes["up"] = body.notes["up"]
+    return poses
 
 
-def where(followed: Pose2D, recording: Recording) -> Float[np.ndarray, "time joint 3"]:
-    """Roughly where the person's joints are in every frame; NaN in frames in which it is lost."""
-    body = fill_gaps(lift(followed, recording.cameras), _LONGEST_GAP_S)
-    return body.position_mm[:, 0]
+def where(followed: Pose2D, recording: Recording) -> Pose3D:
+    """Roughly where the person is in every frame; NaN in frames in which it is lost."""
+    return fill_gaps(lift(followed, recording.cameras), _LONGEST_GAP_S)
+
+
+def _hips_mm(body: Pose3D) -> Float[np.ndarray, "time 3"]:
+    """The middle of the hips, or of what is known of the person."""
+    hips = body.position_mm[:, 0, body.skeleton.indices(["left_hip", "right_hip"])].mean(1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # nothing is known
+        middle = np.nanmedian(body.position_mm[:, 0], axis=1)
+    center: Float[np.ndarray, "time 3"] = np.where(np.isfinite(hips), hips, middle)
+    return center
 
 
 def _in_pieces(estimates: Callable[[int], Iterator[Estimate]], pieces: Path) -> list[Estimate]:
