@@ -64,6 +64,7 @@ def human36m(tmp_path_factory):
 def test_human36m_is_prepared_with_its_truth(human36m):
     folder, made, said = human36m
     assert "there is nothing of S5, S6, S7, S8, S11" in " ".join(said.split())
+    assert "crops of 128 px take about 0.0 GB" in " ".join(said.split())
     scenes = {s.name: s for s in read_index(folder / "dst" / "index.npz")}
     assert scenes.keys() == made.poses_mm.keys()
     samples = open_shards(folder / "dst" / "test", "h36m17")

@@ -196,7 +196,9 @@ def human36m(
     from tripose.verbs.prepare_human36m import prepare_human36m
 
     with progress(dst.name) as step:
-        written = prepare_human36m(src, dst, every=every, boxes=boxes, side_px=side_px, workers=workers, progress=step)
+        written = prepare_human36m(
+            src, dst, every=every, boxes=boxes, side_px=side_px, workers=workers, progress=step, say=_room
+        )
     _tell(dst, written)
 
 
@@ -216,9 +218,13 @@ def panoptic(
 
     with progress(dst.name) as step:
         written = prepare_panoptic(
-            src, dst, protocol=protocol, boxes=boxes, side_px=side_px, workers=workers, progress=step
+            src, dst, protocol=protocol, boxes=boxes, side_px=side_px, workers=workers, progress=step, say=_room
         )
     _tell(dst, written)
+
+
+def _room(text: str) -> None:
+    say("prepare", text)
 
 
 def _tell(dst: Path, written: dict[str, int]) -> None:

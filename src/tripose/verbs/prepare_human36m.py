@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -17,11 +16,9 @@ from tripose.data.human36m.scenes import Boxes, read_scene
 from tripose.data.human36m.unpack import unpack
 from tripose.errors import TriposeError
 from tripose.verbs.prepare_boxes import with_detector
-from tripose.verbs.prepare_scenes import Job, Progress, cut, gather, remember
+from tripose.verbs.prepare_scenes import Job, Progress, check_room, cut, gather, remember
 
 Detector = Literal["detector"]
-# Crops of 384 px of real recordings, Human3.6M's among them, take 0.23 to 0.28.
-_BYTES_PER_PIXEL = 0.3
 
 
 def prepare_human36m(
@@ -33,6 +30,7 @@ def prepare_human36m(
     side_px: int = 384,
     workers: int = 2,
     progress: Progress | None = None,
+    say: Callable[[str], None] = lambda text: None,
 ) -> dict[str, int]:
     """Unpack what is not unpacked, index all scenes, and cut everybody out of the videos.
 
@@ -50,6 +48,7 @@ def prepare_human36m(
         side_px: of the crops.
         workers: processes.
         progress: told what is done and how much there is, for each of the three steps.
+        say: told how much room the crops will take, before there are any.
 
     Returns:
         The number of labelled moments, by split.
@@ -64,8 +63,7 @@ def prepare_human36m(
     jobs = _original_jobs(src, dst, every, boxes, progress) if labels is None else extracted_scenes(src, labels)
     scenes = gather(jobs, dst, workers=workers, progress=progress)
     splits = _splits(list(jobs))
-    images = sum(len(s.frame) * len(s.sources) for s in scenes)
-    _check_room(dst, splits, images, side_px)
+    check_room(dst, splits, scenes, side_px, say)
     return cut(dst, splits, side_px, workers=workers, progress=progress)
 
 
@@ -92,13 +90,3 @@ def _splits(scenes: list[str]) -> dict[str, list[str]]:
     subjects = {"train": TRAIN_SUBJECTS, "test": TEST_SUBJECTS}
     splits = {split: [s for s in scenes if s.split("/")[0] in some] for split, some in subjects.items()}
     return {split: names for split, names in splits.items() if names}
-
-
-def _check_room(dst: Path, splits: Iterable[str], images: int, side_px: int) -> None:
-    """Before the first crop is written."""
-    begun = any(True for split in splits for _ in (dst / split).glob("*.safetensors"))
-    need, free = images * side_px**2 * _BYTES_PER_PIXEL, shutil.disk_usage(dst).free
-    if not begun and need > free:
-        raise TriposeError(
-            f"{dst}: {images} crops of {side_px} px take about {need / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free"
-        )

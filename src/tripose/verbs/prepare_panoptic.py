@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -15,7 +15,7 @@ from tripose.data.scenes import Scene
 from tripose.errors import TriposeError
 from tripose.skeleton import COCO17
 from tripose.verbs.prepare_boxes import with_detector
-from tripose.verbs.prepare_scenes import Job, Progress, cut, gather, remember
+from tripose.verbs.prepare_scenes import Job, Progress, check_room, cut, gather, remember
 
 
 def prepare_panoptic(
@@ -27,6 +27,7 @@ def prepare_panoptic(
     side_px: int = 384,
     workers: int = 2,
     progress: Progress | None = None,
+    say: Callable[[str], None] = lambda text: None,
 ) -> dict[str, int]:
     """Index the sequences of a protocol that are there, and cut its people out of the images.
 
@@ -38,6 +39,8 @@ def prepare_panoptic(
         side_px: of the crops.
         workers: processes.
         progress: told what is done and how much there is, for the labels and then for the crops.
+
+        say: told how much room the crops will take, before there are any.
 
     Returns:
         The number of labelled moments, by split.
@@ -63,7 +66,8 @@ def prepare_panoptic(
     if boxes == "detector":
         jobs = with_detector(jobs)
     remember(dst, {"protocol": protocol, "boxes": boxes, "side_px": side_px})
-    gather(jobs, dst, workers=workers, progress=progress)
+    scenes = gather(jobs, dst, workers=workers, progress=progress)
+    check_room(dst, splits, scenes, side_px, say)
     some = {split: names for split, names in splits.items() if names}
     return cut(dst, some, side_px, others=(COCO17,), workers=workers, progress=progress)
 

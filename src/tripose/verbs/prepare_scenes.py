@@ -10,7 +10,7 @@ import multiprocessing
 import re
 import shutil
 import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +25,9 @@ from tripose.skeleton import Skeleton
 from tripose.verbs.prepare import stored
 
 INDEX = "index.npz"
+
+# Crops of 384 px of real recordings, Human3.6M's among them, take 0.23 to 0.28.
+_BYTES_PER_PIXEL = 0.3
 
 Progress = Callable[[int, int], None]
 Job = Callable[[], tuple[Scene, Sequence[str]]]
@@ -86,6 +89,31 @@ def gather(jobs: Mapping[str, Job], dst: Path, *, workers: int, progress: Progre
     write_index(scenes, index)
     shutil.rmtree(parts)
     return scenes
+
+
+def check_room(
+    dst: Path, splits: Iterable[str], scenes: Sequence[Scene], side_px: int, say: Callable[[str], None]
+) -> None:
+    """Tell how much room the crops take, before the first one is written.
+
+    Args:
+        dst: folder of the data set.
+        splits: names of their folders.
+        scenes: all of them.
+        side_px: of the crops.
+        say: what tells.
+
+    Raises:
+        TriposeError: there is not enough.
+    """
+    if any(True for split in splits for _ in (dst / split).glob("*.safetensors")):
+        return
+    images = sum(len(s.frame) * len(s.sources) for s in scenes)
+    need, free = images * side_px**2 * _BYTES_PER_PIXEL, shutil.disk_usage(dst).free
+    told = f"{dst}: {images} crops of {side_px} px take about {need / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free"
+    if need > free:
+        raise TriposeError(told)
+    say(told)
 
 
 def cut(
