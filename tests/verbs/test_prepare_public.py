@@ -75,6 +75,8 @@ def test_human36m_is_prepared_with_its_truth(human36m):
     scene = scenes[sample.group]
     np.testing.assert_allclose(sample.keypoints_mm, scene.keypoints_mm[0], atol=1e-3)
     assert scene.frame.tolist() == [0, 3]
+    as_mpii = open_shards(folder / "dst" / "test", "mpii16")[0]
+    np.testing.assert_array_equal(as_mpii.keypoints_mm, sample.keypoints_mm[:16])
     # The crop shows the person: every joint is in it, and it is not empty.
     points = sample.cameras.project(torch.from_numpy(sample.keypoints_mm))[0].numpy()
     assert ((points > -2) & (points < 130)).all()

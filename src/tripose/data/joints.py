@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float
 
-from tripose.skeleton import H36M17, PANOPTIC19, Skeleton
+from tripose.skeleton import H36M17, MPII16, PANOPTIC19, Skeleton
 
 TRANSFER_JOINTS = ("right_wrist", "right_elbow", "left_wrist", "left_elbow", "right_knee", "left_knee")
 """What a model of one data set is measured on in the other: the choice of the ICCV 2019 paper for its transfer from CMU
@@ -24,14 +24,17 @@ def to_joints(
 ) -> Float[np.ndarray, "*row target_joint 3"]:
     """Positions in the joints of another skeleton; NaN where the first has no such joint.
 
+    Human3.6M's labels are also read as MPII's, whose names are others: its first 16 joints, as the published code does.
     The pelvis is the middle of the hips in CMU Panoptic and in Human3.6M (to 0.001 mm), and CMU Panoptic's neck that of
     the shoulders: from COCO they are made so.
 
     Args:
         keypoints_mm: in the order of `source`.
         source: COCO17, PANOPTIC19 or H36M17.
-        target: one of them.
+        target: one of them, or MPII16 for H36M17.
     """
+    if source == H36M17 and target == MPII16:
+        return np.array(keypoints_mm[..., : len(MPII16), :])
     made = np.full((*keypoints_mm.shape[:-2], len(target), 3), np.nan)
     unlike = _NOT_HUMAN36M if (source == H36M17) != (target == H36M17) else ()
     for i, joint in enumerate(target.joints):

@@ -15,6 +15,7 @@ from tripose.data.human36m.rig import read_cameras
 from tripose.data.human36m.scenes import Boxes, read_scene
 from tripose.data.human36m.unpack import unpack
 from tripose.errors import TriposeError
+from tripose.skeleton import MPII16
 from tripose.verbs.prepare_boxes import with_detector
 from tripose.verbs.prepare_scenes import Job, Progress, check_room, cut, gather, remember
 
@@ -64,7 +65,7 @@ def prepare_human36m(
     scenes = gather(jobs, dst, workers=workers, progress=progress)
     splits = _splits(list(jobs))
     check_room(dst, splits, scenes, side_px, say)
-    return cut(dst, splits, side_px, workers=workers, progress=progress)
+    return cut(dst, splits, side_px, others=(MPII16,), workers=workers, progress=progress)
 
 
 def _original_jobs(
