@@ -6,11 +6,13 @@ import torch
 
 from blobs import Blobs
 from tripose.data.augment import Augmentation
+from tripose.errors import TriposeError
 from tripose.models.volumetric import root_mm
 from tripose.skeleton import COCO17
 from tripose.train.batches import TrainBatches, ValidationBatches
 from tripose.train.config import Data
 from tripose.train.order import Order
+from tripose.train.sources import SeenBy
 
 SAMPLES = Blobs(5, views=4)
 
@@ -61,3 +63,13 @@ def test_validation_shows_every_sample_and_gives_every_process_as_many(processes
     assert set(together.tolist()) == set(range(5))
     assert len({len(torch.cat(s)) for s in seen}) == 1
     assert len(together) < 5 + processes
+
+
+def test_other_cameras_are_left_out():
+    seen = SeenBy(SAMPLES, ("cam2", "cam3"))
+    assert len(seen) == len(SAMPLES)
+    whole, sample = SAMPLES[1], seen[1]
+    assert sample.cameras.names == tuple(n for n in whole.cameras.names if n in ("cam2", "cam3"))
+    np.testing.assert_array_equal(sample.images, whole.images[1:3])
+    with pytest.raises(TriposeError, match=r"sample 0 is seen by .*, and data's cameras are z"):
+        SeenBy(SAMPLES, ("z",))[0]

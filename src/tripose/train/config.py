@@ -30,11 +30,13 @@ class Shards(Entry):
     Attributes:
         folder: where it is.
         first: take only so many samples, from the beginning.
+        cameras: take only what these cameras see, by name; None: all. A sample that none of them sees is an error.
     """
 
     kind: Literal["shards"]
     folder: Path
     first: PositiveInt | None = None
+    cameras: tuple[str, ...] | None = None
 
 
 class Synthetic(Entry):

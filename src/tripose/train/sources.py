@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from tripose.data.batch import Sample, Samples
 from tripose.data.shards import open_shards
+from tripose.data.views import select_views
 from tripose.errors import TriposeError
 from tripose.skeleton import Skeleton
 from tripose.train.config import Source, Synthetic, TrainConfig
@@ -68,6 +69,43 @@ class First:
 
 
 @dataclass(frozen=True)
+class SeenBy:
+    """A data set without what other cameras see.
+
+    Attributes:
+        samples: the data set.
+        cameras: their names.
+    """
+
+    samples: Samples
+    cameras: tuple[str, ...]
+
+    @property
+    def skeleton(self) -> Skeleton:
+        """That of the data set."""
+        return self.samples.skeleton
+
+    def __len__(self) -> int:
+        """That of the data set."""
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> Sample:
+        """A sample as these cameras see it.
+
+        Raises:
+            TriposeError: none of them does.
+        """
+        sample = self.samples[index]
+        some = [v for v, name in enumerate(sample.cameras.names) if name in self.cameras]
+        if not some:
+            raise TriposeError(
+                f"sample {index} is seen by {', '.join(sample.cameras.names)}, and data's cameras are "
+                f"{', '.join(self.cameras)}"
+            )
+        return select_views(sample, some)
+
+
+@dataclass(frozen=True)
 class Kept:
     """A small data set whose samples are expensive: each is made once a process, and kept in memory.
 
@@ -101,5 +139,6 @@ def _open(source: Source, config: TrainConfig) -> Samples:
 
         people = People(**source.model_dump(exclude={"kind", "samples"}), image_size_px=side_px)
         return Kept(RandomPeople(people, source.samples, skeleton.name))
-    samples = open_shards(source.folder, skeleton.name)
+    stored = open_shards(source.folder, skeleton.name)
+    samples: Samples = stored if source.cameras is None else SeenBy(stored, source.cameras)
     return samples if source.first is None else First(samples, source.first)
