@@ -87,7 +87,7 @@ def make(folder: Path) -> Scene:
 
 def read_videos(scene: Scene, folder: Path, part: int) -> tuple[int, int]:
     """Cut everybody out of one part of the frames; how many moments, and the most memory of this process, kB."""
-    rows = np.array_split(np.arange(FRAMES), WORKERS)[part]
+    rows = np.array_split(np.arange(len(scene.frame)), WORKERS)[part]
     half = replace(scene, frame=scene.frame[rows], keypoints_mm=scene.keypoints_mm[rows])
     cv2.setNumThreads(1)
     samples = LabelledSamples((label_scene(half, folder),), COCO17, CROP_PX)
@@ -102,7 +102,8 @@ def main() -> None:
         folder = Path(place)
         scene = make(folder)
         with ProcessPoolExecutor(WORKERS, get_context("spawn")) as pool:
-            list(pool.map(len, [()] * WORKERS))  # started
+            few = replace(scene, frame=scene.frame[:4], keypoints_mm=scene.keypoints_mm[:4])
+            list(pool.map(read_videos, [few] * WORKERS, [folder] * WORKERS, range(WORKERS)))  # started
             start = time.perf_counter()
             done = list(pool.map(read_videos, [scene] * WORKERS, [folder] * WORKERS, range(WORKERS)))
             video = sum(n for n, _ in done) / (time.perf_counter() - start)
@@ -120,8 +121,8 @@ def main() -> None:
         for batch in coming:
             n += len(batch["index"])
         jpeg = n / (time.perf_counter() - start)
-    console.print(f"{machine()}; {WORKERS} processes, moments of {VIEWS} crops of {CROP_PX} px a second:")
-    console.print(f"stored crops {jpeg:.0f}, videos of {SIDE_PX} px {video:.0f}", highlight=False)
+    console.print(f"{machine()}; {WORKERS} processes, crops of {CROP_PX} px a second, {VIEWS} a moment:")
+    console.print(f"stored {VIEWS * jpeg:.0f}, cut out of videos of {SIDE_PX} px {VIEWS * video:.0f}", highlight=False)
     console.print(f"memory of a process that reads videos: {max(m for _, m in done) / 1024:.0f} MB", highlight=False)
 
 

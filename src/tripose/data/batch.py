@@ -75,7 +75,7 @@ def collate(samples: Sequence[Sample], index: Sequence[int], center_mm: Tensor |
     visible = torch.zeros(len(samples), views, len(samples[0].keypoints_mm), dtype=torch.bool)
     for i, sample in enumerate(samples):
         n = len(sample.images)
-        images[i, :n] = torch.from_numpy(sample.images).permute(0, 3, 1, 2).float() / 255
+        images[i, :n].copy_(torch.from_numpy(sample.images).permute(0, 3, 1, 2)).div_(255)
         valid[i, :n] = True
         if sample.visible is not None:
             visible[i, :n] = torch.from_numpy(sample.visible)
