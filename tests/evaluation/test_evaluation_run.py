@@ -11,7 +11,7 @@ import torch
 from people import small_model
 from readers import Reader, Written
 from tripose import metrics
-from tripose.data.batch import collate
+from tripose.data.batch import as_floats, collate
 from tripose.errors import TriposeError
 from tripose.evaluation.choices import chosen_views, parse_choices
 from tripose.evaluation.methods import Method, as_encoded, baselines, learned, seen_points
@@ -79,7 +79,7 @@ def test_choices_equal_samples_that_have_no_other_views():
         sample, views = samples[found.row[entry]], np.flatnonzero(found.views[entry])
         cameras = sample.cameras.select([sample.cameras.names[v] for v in views])
         batch = collate([replace(sample, images=sample.images[views], cameras=cameras)], [0])
-        said = reader.encode_views(batch["images"])
+        said = reader.encode_views(as_floats(batch["images"]))
         if found.method[entry] == "mine":
             expected = reader.decode(said, batch["cameras"], None, (128, 128))["keypoints_mm"]
         else:
@@ -173,7 +173,7 @@ def test_the_shipped_kind_of_model_shares_its_network_and_needs_two_views_or_a_p
     assert np.isfinite(found.keypoints_mm[one_view & (found.method == "placed")]).all()
     batch = collate([samples[0]], [0])
     with torch.inference_mode():
-        expected = evidence(batch["images"], batch["cameras"])
+        expected = evidence(as_floats(batch["images"]), batch["cameras"])
     for name, positions in (("evidence", expected["keypoints_mm"]), ("algebraic", expected["stages"].algebraic_mm)):
         np.testing.assert_allclose(found.keypoints_mm[~one_view & (found.method == name)], positions, atol=0.01)
 
@@ -184,7 +184,7 @@ def test_a_volumetric_model_is_given_a_place():
     found = evaluate(samples, [*baselines(["dlt"], Reader()), learned("volumetric", volumetric)])
     batch = collate([samples[0]], [0])
     with torch.inference_mode():
-        expected = volumetric(batch["images"], batch["cameras"], None, torch.as_tensor(hips_mm(samples)))
+        expected = volumetric(as_floats(batch["images"]), batch["cameras"], None, torch.as_tensor(hips_mm(samples)))
     np.testing.assert_allclose(found.keypoints_mm[found.method == "volumetric"], expected["keypoints_mm"], atol=2.0)
 
 

@@ -8,7 +8,7 @@ import torch
 
 from blobs import Blobs
 from people import config as model_config
-from tripose.data.batch import collate
+from tripose.data.batch import as_floats, collate
 from tripose.data.views import mirror
 from tripose.errors import TriposeError
 from tripose.models.weights import build_model
@@ -34,7 +34,7 @@ def kept(model, tmp_path_factory):
 def test_what_was_kept_is_what_the_network_says(model, kept):
     batch = pickle.loads(pickle.dumps(ValidationBatches(kept, 2, centers=False)))[1]
     asked = collate([SAMPLES[2]], [2])
-    fresh = model.encode_views(asked["images"], asked["view_valid"])
+    fresh = model.encode_views(as_floats(asked["images"]), asked["view_valid"])
     for a, b in zip(batch["encoded"], fresh, strict=True):
         torch.testing.assert_close(a.float(), b, rtol=2e-3, atol=2e-3)
     assert torch.equal(batch["cameras"].P, asked["cameras"].P)

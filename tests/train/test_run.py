@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from blobs import Blobs
 from small_run import CONFIG, SETS
-from tripose.data.batch import collate
+from tripose.data.batch import as_floats, collate
 from tripose.errors import TriposeError
 from tripose.models.weights import load_model
 from tripose.train.averaging import MovingAverage
@@ -113,7 +113,7 @@ def test_two_processes_judge_like_one(tmp_path):
     model, samples = load_model(tmp_path / "run" / "last"), SETS[1]
     batch = collate([samples[i] for i in range(5)], range(5))
     with torch.inference_mode():
-        output = model(batch["images"], batch["cameras"], batch["view_valid"])
+        output = model(as_floats(batch["images"]), batch["cameras"], batch["view_valid"])
     alone = judge(_rows(output, batch).numpy(), 17)
     assert told.pop("step") == 2
     assert told == pytest.approx(alone, rel=1e-4)

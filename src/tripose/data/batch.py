@@ -49,7 +49,7 @@ class Samples(Protocol):
 class Batch(TypedDict):
     """Samples side by side; a missing view is masked, never removed."""
 
-    images: Float[Tensor, "batch view 3 height width"]  # RGB in 0..1; zero in missing views
+    images: UInt8[Tensor, "batch view 3 height width"]  # RGB; zero in missing views; a model takes `as_floats` of them
     cameras: Cameras  # of the crops, with a batch axis; missing views hold a harmless camera
     view_valid: Bool[Tensor, "batch view"]
     center_mm: Float[Tensor, "batch 3"] | None  # where the cuboid stands; None: the model finds it
@@ -69,13 +69,13 @@ def collate(samples: Sequence[Sample], index: Sequence[int], center_mm: Tensor |
     """
     views = max(len(s.images) for s in samples)
     height, width = samples[0].images.shape[1:3]
-    images = torch.zeros(len(samples), views, 3, height, width)
+    images = torch.zeros(len(samples), views, 3, height, width, dtype=torch.uint8)
     valid = torch.zeros(len(samples), views, dtype=torch.bool)
     knows = all(s.visible is not None for s in samples)
     visible = torch.zeros(len(samples), views, len(samples[0].keypoints_mm), dtype=torch.bool)
     for i, sample in enumerate(samples):
         n = len(sample.images)
-        images[i, :n].copy_(torch.from_numpy(sample.images).permute(0, 3, 1, 2)).div_(255)
+        images[i, :n] = torch.from_numpy(sample.images).permute(0, 3, 1, 2)
         valid[i, :n] = True
         if sample.visible is not None:
             visible[i, :n] = torch.from_numpy(sample.visible)
@@ -88,6 +88,11 @@ def collate(samples: Sequence[Sample], index: Sequence[int], center_mm: Tensor |
         visible=visible if knows else None,
         index=torch.as_tensor(list(index)),
     )
+
+
+def as_floats(images: UInt8[Tensor, "*batch 3 height width"]) -> Float[Tensor, "*batch 3 height width"]:
+    """Colours in 0..1, as models take them; done last, since bytes travel between processes and devices faster."""
+    return images.float().div_(255)
 
 
 def stack_cameras(rigs: Sequence[Cameras]) -> Cameras:

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tripose.cameras import Cameras
-from tripose.data.batch import Batch, Sample, Samples, collate
+from tripose.data.batch import Batch, Sample, Samples, as_floats, collate
 from tripose.errors import TriposeError
 from tripose.evaluation.choices import Choice, chosen_views
 from tripose.evaluation.methods import Encoded, Method
@@ -94,7 +94,7 @@ def _networks(methods: Sequence[Method], batch: Batch) -> dict[int, Model]:
     image is equal to the last bit. What other networks say is not.
     """
     models = list({id(m.model): m.model for m in methods}.values())
-    said = [m.encode_views(batch["images"][:1, :1].to(_device(m))) for m in models]
+    said = [m.encode_views(as_floats(batch["images"][:1, :1].to(_device(m)))) for m in models]
     encoder = {}
     for model, own in zip(models, said, strict=True):
         candidates = sorted(zip(models, said, strict=True), key=lambda pair: -len(pair[1]))
@@ -115,7 +115,8 @@ def _look(methods: Sequence[Method], networks: dict[int, Model], batch: Batch) -
         network = networks[id(method.model)]
         if id(network) not in encoded:
             device = _device(network)
-            encoded[id(network)] = network.encode_views(batch["images"].to(device), batch["view_valid"].to(device))
+            images = as_floats(batch["images"].to(device))
+            encoded[id(network)] = network.encode_views(images, batch["view_valid"].to(device))
         key = id(network), id(method.look)
         if key not in seen:
             seen[key] = method.look(encoded[id(network)], size_of(batch["images"]))

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from tripose.cameras import Cameras
-from tripose.data.batch import Batch
+from tripose.data.batch import Batch, as_floats
 from tripose.errors import TriposeError
 from tripose.models.views import ModelOutput
 from tripose.models.weights import Model
@@ -44,7 +44,7 @@ class Task(lightning.LightningModule):
         """The model's result for a batch, from its images or from what was kept of them."""
         encoded = batch.get("encoded")
         if encoded is None:
-            encoded = self.model.encode_views(batch["images"], batch["view_valid"])
+            encoded = self.model.encode_views(as_floats(batch["images"]), batch["view_valid"])
         size_px = self.config.model.image_size_px
         result: ModelOutput = self.model.decode(
             encoded, batch["cameras"], batch["view_valid"], size_px, batch["center_mm"]
