@@ -23,6 +23,7 @@ from jaxtyping import Float
 from rich.console import Console
 from rich.table import Table
 
+from tripose.cameras import Cameras
 from tripose.geometry.triangulate import Method
 from tripose.learned import Person, as_poses, boxes_around, estimate
 from tripose.lifting import lift
@@ -41,6 +42,7 @@ class Setting:
     """A recording, and which of its frames are looked at."""
 
     recording: Recording
+    cameras: Cameras
     frames: list[FrameSet]
     followed: Pose2D
     boxes_px: Float[np.ndarray, "time view 4"]
@@ -56,15 +58,15 @@ def classical(setting: Setting, method: Method, views: tuple[int, ...]) -> Pose3
         confidence=seen.confidence[rows][:, list(views)],
         views=tuple(seen.views[v] for v in views),
     )
-    return lift(some, setting.recording.cameras, method=method)
+    return lift(some, setting.cameras, method=method)
 
 
 def learned(setting: Setting, model: Model, views: tuple[int, ...]) -> Pose3D:
     """A model on some views."""
     boxes = np.full_like(setting.boxes_px, np.nan)
     boxes[:, list(views)] = setting.boxes_px[:, list(views)]
-    made = list(estimate(iter(setting.frames), setting.recording.cameras, Person(boxes, setting.followed), model))
-    return as_poses(made, setting.recording.cameras, model, setting.recording.frame_rate / setting.every)
+    made = list(estimate(iter(setting.frames), setting.cameras, Person(boxes, setting.followed), model))
+    return as_poses(made, setting.cameras, model, setting.recording.frame_rate / setting.every)
 
 
 def bone_spread_mm(poses: Pose3D, bone: tuple[str, str]) -> float:
@@ -82,7 +84,7 @@ def left_out_px(setting: Setting, poses: Pose3D, view: int, seen: Float[np.ndarr
     """Distances in a camera that had no part in the poses, ideal pixels."""
     import torch
 
-    camera = setting.recording.cameras.select([setting.recording.cameras.names[view]])
+    camera = setting.cameras.select([setting.cameras.names[view]])
     at, _ = camera.undistorted().project(torch.from_numpy(limbs_mm(poses).reshape(-1, 3)))
     raw = torch.from_numpy(seen.reshape(1, -1, 2))
     return (at[0] - camera.undistort(raw)[0]).norm(dim=-1).numpy()
@@ -97,8 +99,10 @@ def main(
     recording = Recording.open(folder)
     followed = keypoints_of(recording, out=out)
     frames = [f for f in ahead(recording.frames(0)) if f.index % every == 0]  # once, for the many runs
-    boxes = boxes_around(where(followed, recording).position_mm[:, 0], recording.cameras)
-    setting = Setting(recording, frames, followed, boxes, every)
+    body = where(followed, recording)
+    cameras = replace(recording.cameras, up=body.up)  # as predict takes it
+    boxes = boxes_around(body.position_mm[:, 0], cameras)
+    setting = Setting(recording, cameras, frames, followed, boxes, every)
     views = tuple(range(len(recording.cameras)))
     if len(views) < 3:
         raise SystemExit(f"{folder} has {len(views)} cameras; to leave one out takes three")

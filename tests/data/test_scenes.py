@@ -111,9 +111,14 @@ def test_evaluating_an_index_without_detections_and_with_a_model(tmp_path):
         evaluate_detected(read_index(tmp_path / "index.npz"), ())
     write_index([detected("walk", 3, 4, tmp_path)], tmp_path / "index.npz")
     command = [sys.executable, "-m", "tripose.cli", "evaluate", tmp_path / "index.npz", "--out", tmp_path / "out"]
-    refused = subprocess.run([*map(str, command), "--model", "x"], capture_output=True, text=True, check=False)
-    assert refused.returncode == 2
-    assert "holds detections" in refused.stderr
+    for words, sentence in (
+        (["--model", "x"], "holds detections"),
+        (["--every", "2"], "--every 2 takes rows of a stored data set"),
+        (["--labels", "x.npy"], "--labels belongs to results.pkl"),
+    ):
+        refused = subprocess.run([*map(str, command), *words], capture_output=True, text=True, check=False)
+        assert refused.returncode == 2
+        assert sentence in " ".join(refused.stderr.split())
     done = subprocess.run([*map(str, command), "--views", "all,2"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "irls" in done.stdout

@@ -6,7 +6,7 @@ import json
 import math
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -27,6 +27,7 @@ from tripose.evaluation.human36m import (
     protocol_table,
 )
 from tripose.evaluation.human36m_report import by_action, human36m_markdown, human36m_table, is_human36m
+from tripose.evaluation.human36m_results import write_official
 from tripose.evaluation.predictions import Predictions
 from tripose.evaluation.tables import ALL, MEAN_OF_GROUPS, all_tables, errors_of
 from tripose.evaluation.transfer import Transferred
@@ -137,6 +138,16 @@ def test_the_command_makes_the_published_table_of_published_files(name, tmp_path
     assert average["relative_mm"] == pytest.approx(recorded["scalar"], abs=1e-4)
     again = read_results(tmp_path / "out" / "results-results.pkl")
     np.testing.assert_array_equal(again, read_results(tmp_path / "results.pkl"))
+
+
+def test_results_stay_in_their_folder_whatever_a_method_is_called(tmp_path):
+    found = predictions(["S9/Walking-1", "S11/Greeting-1"])
+    found = replace(found, method=np.char.replace(found.method.astype("U20"), found.method[0], "../../far"))
+    (tmp_path / "in" / "results-..").mkdir(parents=True)
+    write_official(found, tmp_path / "in")
+    files = {p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*.pkl")}
+    assert len(files) == 2
+    assert "in/results-..-..-far.pkl" in files
 
 
 def test_results_need_labels_that_fit(tmp_path):

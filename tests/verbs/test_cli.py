@@ -9,13 +9,16 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 
 from scene import observe, ring, walk_mm, write_recording
+from tripose.cli import recordings
 from tripose.formats.calibration import write_calibration_toml
 from tripose.pose import Pose3D
+from tripose.verbs import predict
 
 
 def tripose(*arguments, cwd=None):
@@ -272,3 +275,8 @@ def test_nothing_leaves_the_output_folder(recording, tmp_path):
     assert tripose("predict", recording, "--out", tmp_path / "out").returncode == 0
     assert {p for p in tmp_path.rglob("*") if "out" not in p.relative_to(tmp_path).parts} == before
     assert Path(recording / "Calib.toml").exists()
+
+
+def test_the_command_knows_the_methods_that_python_knows():
+    """Written out twice, so that the command line starts without torch."""
+    assert get_args(recordings.Method) == get_args(predict.Method)

@@ -12,7 +12,6 @@ from tripose.cli.common import app, console, progress, say
 from tripose.errors import TriposeError, missing_extra
 
 if TYPE_CHECKING:
-    from tripose.data.batch import Samples
     from tripose.evaluation.tables import Tables
 
 Difficulty = Literal["mixed", "clear", "occluded", "truncated"]
@@ -66,53 +65,78 @@ def evaluate(
     out: Annotated[Path, typer.Option(help="Folder for predictions, tables and plots.")] = Path("out/evaluation"),
 ) -> None:
     """Errors of models, and of dlt, ransac and irls on the first model's keypoints or on detections; of predictions."""
+    from tripose.data.scenes import is_index
+
+    files = [Path(path) for path in data]
+    if labels is not None and files[0].suffix != ".pkl":
+        raise TriposeError(f"--labels belongs to results.pkl of the published code; {data[0]} has its own truth")
+    if len(data) == 1 and files[0].suffix == ".pkl":
+        from tripose.verbs.evaluate import evaluate_results
+
+        return _errors(evaluate_results(files[0], labels, out, every=every), out)
+    if every > 1 and not files[0].is_dir():
+        raise TriposeError(f"--every {every} takes rows of a stored data set or of results.pkl, which {data[0]} is not")
+    if len(data) == 1 and is_index(files[0]):
+        if models:
+            raise TriposeError(f"{data[0]} holds detections; models look at the crops beside an index")
+        return _errors(_evaluate_index(files[0], out, classical, views), out)
+    if all(file.suffix == ".npz" for file in files):
+        from tripose.verbs.evaluate import evaluate_again
+
+        return _errors(evaluate_again(files, out), out)
+    if len(data) > 1:
+        raise TriposeError("several data sets are given; evaluate one at a time, or their predictions.npz together")
+    return _errors(_evaluate_models(data[0], models or [], out, classical, views, every, exact), out)
+
+
+def _evaluate_index(index: Path, out: Path, classical: str, views: str) -> Tables:
+    from tripose.evaluation.choices import parse_choices
+    from tripose.verbs.evaluate import evaluate_index, parse_classical
+
+    methods, choices = parse_classical(classical), parse_choices(views)
+    with progress("evaluating") as step:
+        return evaluate_index(index, out, classical=methods, views=choices, progress=step)
+
+
+def _evaluate_models(
+    data: str, models: list[str], out: Path, classical: str, views: str, every: int, exact: bool
+) -> Tables:
     import torch
 
     from tripose.data.joints import TRANSFER_JOINTS
-    from tripose.data.scenes import is_index
-    from tripose.data.shards import open_shards, stored_skeletons
     from tripose.evaluation.choices import parse_choices
     from tripose.evaluation.transfer import Transferred
     from tripose.models.weights import load_model
     from tripose.verbs.evaluate import evaluate as run
-    from tripose.verbs.evaluate import evaluate_again, evaluate_index, evaluate_results, parse_classical, parse_models
+    from tripose.verbs.evaluate import open_stored, parse_classical, parse_models
 
-    if len(data) == 1 and is_index(Path(data[0])):
-        if models:
-            raise TriposeError(f"{data[0]} holds detections; models look at the crops beside an index")
-        found = parse_classical(classical), parse_choices(views)
-        with progress("evaluating") as step:
-            tables = evaluate_index(Path(data[0]), out, classical=found[0], views=found[1], progress=step)
-        return _errors(tables, out)
-    if len(data) == 1 and data[0].endswith(".pkl"):
-        return _errors(evaluate_results(Path(data[0]), labels, out, every=every), out)
-    if all(path.endswith(".npz") for path in data):
-        return _errors(evaluate_again([Path(path) for path in data], out), out)
-    if len(data) > 1:
-        raise TriposeError("several data sets are given; evaluate one at a time, or their predictions.npz together")
-    named = parse_models(models or [])
+    named = parse_models(models)
     if not named:
         raise TriposeError("no model is given: --model NAME, for example --model algebraic-synthetic")
     baselines, dtype = parse_classical(classical), torch.float32 if exact else None
-    if data[0] == "synth-bench":
+    if data == "synth-bench":
         from tripose.verbs.synth_bench import evaluate_bench  # needs an extra, which stored data sets do not
 
         with progress("synth-bench") as step:
-            return _errors(evaluate_bench(named, out, classical=baselines, dtype=dtype, progress=step), out)
-    joints, known = load_model(next(iter(named.values()))).config.joints, stored_skeletons(data[0])
-    samples: Samples = open_shards(data[0], known[0] if known and joints.name not in known else joints.name)
-    if samples.skeleton != joints:
-        samples = Transferred(samples, joints)
-        say("evaluate", f"{data[0]} has no {joints.name}: {len(TRANSFER_JOINTS)} joints are compared with {known[0]}")
-    chosen, about = parse_choices(views), {"data": data[0], "views": views}
-    rows = None if every == 1 else range(0, len(samples), every)
-    if rows is not None:
-        about["every"] = str(every)
+            return evaluate_bench(named, out, classical=baselines, dtype=dtype, progress=step)
+    joints = load_model(next(iter(named.values()))).config.joints
+    samples = open_stored(data, joints)
+    if isinstance(samples, Transferred):
+        other = samples.samples.skeleton.name
+        say("evaluate", f"{data} has no {joints.name}: {len(TRANSFER_JOINTS)} joints are compared with {other}")
+    rows, about = range(0, len(samples), every), {"data": data, "views": views, "every": str(every)}
     with progress("evaluating") as step:
-        tables = run(
-            named, samples, out, classical=baselines, views=chosen, rows=rows, dtype=dtype, about=about, progress=step
+        return run(
+            named,
+            samples,
+            out,
+            classical=baselines,
+            views=parse_choices(views),
+            rows=rows,
+            dtype=dtype,
+            about=about,
+            progress=step,
         )
-    return _errors(tables, out)
 
 
 def _errors(tables: Tables, out: Path) -> None:

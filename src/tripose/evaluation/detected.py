@@ -10,8 +10,9 @@ from jaxtyping import Float
 from tripose.data.scenes import Scene
 from tripose.errors import TriposeError
 from tripose.evaluation.choices import Choice, chosen_views
+from tripose.evaluation.methods import answered
 from tripose.evaluation.predictions import Predictions, merge
-from tripose.geometry.triangulate import Method, triangulate
+from tripose.geometry.triangulate import Method
 
 
 def evaluate_detected(
@@ -73,12 +74,5 @@ def _triangulated(scene: Scene, method: Method, views: tuple[int, ...]) -> Float
     some = list(views)
     rig = scene.cameras.select([scene.cameras.names[v] for v in some])
     points, confidence = scene.detections.points_px[:, some], scene.detections.confidence[:, some]
-
-    def found(method: Method) -> Float[np.ndarray, "row joint 3"]:
-        position: Float[np.ndarray, "row joint 3"] = triangulate(
-            rig, points, confidence, method=method, covariance=False
-        ).position_mm.numpy()
-        return position
-
-    position = found(method)
-    return position if method == "dlt" else np.where(np.isnan(position), found("dlt"), position)
+    position: Float[np.ndarray, "row joint 3"] = answered(method, rig, points, confidence).numpy()
+    return position

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -56,7 +57,8 @@ def write_official(predictions: Predictions, folder: Path) -> None:
     for method in methods_of(predictions):
         chosen = (predictions.method == method) & (predictions.n_views == most)
         of_method = predictions.select(np.flatnonzero(chosen)[np.argsort(predictions.row[chosen], kind="stable")])
-        write_results(folder / f"results-{method}.pkl", of_method.keypoints_mm)
+        name = re.sub(r"[^\w.-]", "-", method)  # which somebody typed: no path
+        write_results(folder / f"results-{name}.pkl", of_method.keypoints_mm)
 
 
 def _rows(number: int, told: OfficialLabels, every: int, results: Path, labels: Path) -> Int[np.ndarray, " row"]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -118,6 +119,25 @@ def _triangulate(
     points_px, peak = seen
     weight = peak if kind == "irls" else torch.ones_like(peak)
     scale_px = _USUAL_ERROR * image_size_px[0]
+    return answered(kind, cameras, points_px, weight, scale_px)
+
+
+def answered(
+    kind: classical.Method,
+    cameras: Cameras,
+    points_px: Float[Tensor | np.ndarray, "batch view joint 2"],
+    weight: Float[Tensor | np.ndarray, "batch view joint"],
+    scale_px: float | None = None,
+) -> Float[Tensor, "batch joint 3"]:
+    """Positions, mm, by a classical method; by the DLT of all views where that method leaves a joint out.
+
+    Args:
+        kind: which.
+        cameras: of the views.
+        points_px: in them.
+        weight: of the points.
+        scale_px: see `tripose.geometry.triangulate`.
+    """
     answer = partial(classical.triangulate, cameras, points_px, weight, scale_px=scale_px, covariance=False)
     found = answer(method=kind).position_mm
     return found if kind == "dlt" else torch.where(found.isnan(), answer(method="dlt").position_mm, found)

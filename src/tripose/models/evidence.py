@@ -88,12 +88,7 @@ class EvidenceTriangulation(MultiViewModel):
         algebraic = self.algebraic.locate(heatmaps, exists, P, image_size_px)
         if center_mm is None:
             center_mm = self._found_center_mm(algebraic.keypoints_mm.detach(), view_valid)
-        elif center_mm.shape != (batch, 3):
-            raise ValueError(f"center_mm is {list(center_mm.shape)}; {batch} samples need {[batch, 3]}")
-        center_mm = center_mm.to(heatmaps.device, torch.float64)
-        # A place that is not known harms no other sample, and no gradient.
-        known = center_mm.isfinite().all(1) & view_valid.any(1)
-        center_mm = torch.where(known[:, None], center_mm, 0.0)
+        center_mm, known = _known_places(center_mm.to(heatmaps.device, torch.float64), view_valid)
         cuboid = cuboid_around(center_mm, cameras, self.config, yaw_rad, training=self.training)
         with torch.no_grad(), torch.autocast(heatmaps.device.type, enabled=False):
             probability = cell_weights(heatmaps, 2, relu=False)
@@ -133,6 +128,17 @@ class EvidenceTriangulation(MultiViewModel):
         if bool((view_valid.sum(1) == 1).any()):
             raise ValueError("a single view does not tell where the person is: give center_mm")
         return person_center_mm(keypoints_mm, self.config)
+
+
+def _known_places(
+    center_mm: Float[Tensor, "batch 3"], view_valid: Bool[Tensor, "batch view"]
+) -> tuple[Float[Tensor, "batch 3"], Bool[Tensor, " batch"]]:
+    """Places, and which are known; one that is not harms no other sample, and no gradient."""
+    batch = len(view_valid)
+    if center_mm.shape != (batch, 3):
+        raise ValueError(f"center_mm is {list(center_mm.shape)}; {batch} samples need {[batch, 3]}")
+    known = center_mm.isfinite().all(1) & view_valid.any(1)
+    return torch.where(known[:, None], center_mm, 0.0), known
 
 
 def gather_evidence(

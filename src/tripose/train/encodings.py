@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from tripose.cameras import Cameras
-from tripose.data.batch import Sample, Samples
+from tripose.data.batch import Sample, Samples, as_floats
 from tripose.errors import TriposeError
 from tripose.lens import Lens
 from tripose.models.inference import for_inference
@@ -143,7 +143,7 @@ def _write(model: Model, samples: Samples, folder: Path, dtype: torch.dtype | No
         part.mkdir(parents=True)
         for index in range(len(samples)):
             sample = samples[index]
-            images = torch.from_numpy(np.ascontiguousarray(sample.images)).to(device).permute(0, 3, 1, 2).float() / 255
+            images = as_floats(torch.from_numpy(np.ascontiguousarray(sample.images)).to(device).permute(0, 3, 1, 2))
             with torch.inference_mode():
                 encoded = fast.encode_views(images[None])
             shapes = [tuple(e.shape[2:]) for e in encoded]

@@ -43,7 +43,23 @@ def check_samples(samples: Samples, config: TrainConfig) -> None:
 
 
 @dataclass(frozen=True)
-class First:
+class _Of:
+    """Samples made of those of another data set."""
+
+    samples: Samples
+
+    @property
+    def skeleton(self) -> Skeleton:
+        """That of the data set."""
+        return self.samples.skeleton
+
+    def __len__(self) -> int:
+        """That of the data set."""
+        return len(self.samples)
+
+
+@dataclass(frozen=True)
+class First(_Of):
     """The first samples of a data set.
 
     Attributes:
@@ -51,13 +67,7 @@ class First:
         number: how many.
     """
 
-    samples: Samples
     number: int
-
-    @property
-    def skeleton(self) -> Skeleton:
-        """That of the data set."""
-        return self.samples.skeleton
 
     def __len__(self) -> int:
         """How many there are."""
@@ -69,7 +79,7 @@ class First:
 
 
 @dataclass(frozen=True)
-class SeenBy:
+class SeenBy(_Of):
     """A data set without what other cameras see.
 
     Attributes:
@@ -77,17 +87,7 @@ class SeenBy:
         cameras: their names.
     """
 
-    samples: Samples
     cameras: tuple[str, ...]
-
-    @property
-    def skeleton(self) -> Skeleton:
-        """That of the data set."""
-        return self.samples.skeleton
-
-    def __len__(self) -> int:
-        """That of the data set."""
-        return len(self.samples)
 
     def __getitem__(self, index: int) -> Sample:
         """A sample as these cameras see it.
@@ -106,24 +106,14 @@ class SeenBy:
 
 
 @dataclass(frozen=True)
-class Kept:
+class Kept(_Of):
     """A small data set whose samples are expensive: each is made once a process, and kept in memory.
 
     Attributes:
         samples: the data set.
     """
 
-    samples: Samples
     _made: dict[int, Sample] = field(default_factory=dict)
-
-    @property
-    def skeleton(self) -> Skeleton:
-        """That of the data set."""
-        return self.samples.skeleton
-
-    def __len__(self) -> int:
-        """That of the data set."""
-        return len(self.samples)
 
     def __getitem__(self, index: int) -> Sample:
         """One of them."""

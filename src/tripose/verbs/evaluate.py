@@ -9,6 +9,7 @@ import torch
 
 from tripose.data.batch import Samples
 from tripose.data.scenes import read_index
+from tripose.data.shards import open_shards, stored_skeletons
 from tripose.drawing.plots import check_plots
 from tripose.errors import TriposeError
 from tripose.evaluation.choices import Choice
@@ -19,12 +20,14 @@ from tripose.evaluation.predictions import Predictions, merge
 from tripose.evaluation.report import write_report
 from tripose.evaluation.run import evaluate as run
 from tripose.evaluation.tables import Tables
+from tripose.evaluation.transfer import Transferred
 from tripose.geometry.triangulate import METHODS
 from tripose.geometry.triangulate import Method as Baseline
 from tripose.models.config import Evidence
 from tripose.models.inference import for_inference
 from tripose.models.placing import Place, standing
 from tripose.models.weights import Model, load_model
+from tripose.skeleton import Skeleton
 
 
 def evaluate(
@@ -109,6 +112,22 @@ def methods_for(
 def _place(model: Model) -> Place | None:
     """Who is seen by one camera stands on the floor."""
     return standing(model.config) if isinstance(model.config, Evidence) else None
+
+
+def open_stored(folder: Path | str, joints: Skeleton) -> Samples:
+    """A stored data set with the truth of a model's joints; if it has others, what can be compared of them.
+
+    Args:
+        folder: of the data set.
+        joints: of the model.
+
+    Raises:
+        TriposeError: no such data set, a damaged one, or joints that have nothing to do with each other.
+    """
+    known = stored_skeletons(folder)
+    if not known or joints.name in known:
+        return open_shards(folder, joints.name)
+    return Transferred(open_shards(folder, known[0]), joints)
 
 
 def evaluate_again(files: Sequence[Path], out: Path, *, about: Mapping[str, str] | None = None) -> Tables:

@@ -60,8 +60,7 @@ def predict(
 
     Raises:
         TriposeError: an unknown method, fewer than two usable views (for the volumetric model: fewer than one), nobody
-            found, bones of impossible length (wrong unit), or a learned
-            method for keypoint files.
+            found, bones of impossible length (wrong unit), or a learned method for keypoint files.
     """
     method, name = choose(recording, method, model)
     if name is not None and min_views != 2:
