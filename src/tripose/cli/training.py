@@ -44,7 +44,7 @@ def evaluate(
         list[str],
         typer.Argument(
             help="synth-bench, a stored data set (tripose synth, tripose prepare), an index with detections, "
-            "predictions.npz files, or results.pkl of the published code."
+            "predictions.npz files, results.pkl of the published code, or poses of several people, one .nc a scene."
         ),
     ],
     models: Annotated[
@@ -59,7 +59,8 @@ def evaluate(
     ] = "dlt,ransac,irls",
     every: Annotated[int, typer.Option(min=1, help="Only every n-th row of a stored data set.")] = 1,
     labels: Annotated[
-        Path | None, typer.Option(help="Labels that results.pkl is for, human36m-multiview-labels-*.npy.")
+        Path | None,
+        typer.Option(help="Truth of results.pkl, human36m-multiview-labels-*.npy; of .nc files, an index."),
     ] = None,
     exact: Annotated[bool, typer.Option(help="Networks in float32, even where bfloat16 is faster.")] = False,
     out: Annotated[Path, typer.Option(help="Folder for predictions, tables and plots.")] = Path("out/evaluation"),
@@ -68,14 +69,18 @@ def evaluate(
     from tripose.data.scenes import is_index
 
     files = [Path(path) for path in data]
-    if labels is not None and files[0].suffix != ".pkl":
-        raise TriposeError(f"--labels belongs to results.pkl of the published code; {data[0]} has its own truth")
+    if labels is not None and files[0].suffix not in (".pkl", ".nc"):
+        raise TriposeError(f"--labels belongs to results.pkl of the published code or to .nc; {data[0]} has a truth")
     if len(data) == 1 and files[0].suffix == ".pkl":
         from tripose.verbs.evaluate import evaluate_results
 
         return _errors(evaluate_results(files[0], labels, out, every=every), out)
     if every > 1 and not files[0].is_dir():
         raise TriposeError(f"--every {every} takes rows of a stored data set or of results.pkl, which {data[0]} is not")
+    if files[0].suffix == ".nc":
+        if models:
+            raise TriposeError(f"{data[0]} holds poses; models look at images, so leave out --model")
+        return _people(files, labels, out)
     if len(data) == 1 and is_index(files[0]):
         if models:
             raise TriposeError(f"{data[0]} holds detections; models look at the crops beside an index")
@@ -139,12 +144,23 @@ def _evaluate_models(
         )
 
 
-def _errors(tables: Tables, out: Path) -> None:
-    from rich.table import Table
+def _people(results: list[Path], labels: Path | None, out: Path) -> None:
+    from tripose.evaluation.people import people_cells
+    from tripose.verbs.evaluate_people import evaluate_people
 
+    _show(people_cells(evaluate_people(results, labels, out, say=lambda text: say("evaluate", text))), out)
+
+
+def _errors(tables: Tables, out: Path) -> None:
     from tripose.evaluation.markdown import error_cells
 
-    head, *rows = error_cells(tables["by_group"])
+    _show(error_cells(tables["by_group"]), out)
+
+
+def _show(cells: list[list[str]], out: Path) -> None:
+    from rich.table import Table
+
+    head, *rows = cells
     table = Table(*head)
     for row in rows:
         table.add_row(*row)
