@@ -23,7 +23,7 @@ from tripose.models.weights import load_model
 from tripose.train.averaging import MovingAverage
 from tripose.train.config import TrainConfig
 from tripose.train.run import train
-from tripose.train.validation import _rows, judge
+from tripose.train.task import judge, rows_of
 
 TESTS = Path(__file__).resolve().parents[1]
 
@@ -114,7 +114,7 @@ def test_two_processes_judge_like_one(tmp_path):
     batch = collate([samples[i] for i in range(5)], range(5))
     with torch.inference_mode():
         output = model(as_floats(batch["images"]), batch["cameras"], batch["view_valid"])
-    alone = judge(_rows(output, batch).numpy(), 17)
+    alone = judge(rows_of(output, batch).numpy(), 17)
     assert told.pop("step") == 2
     assert told == pytest.approx(alone, rel=1e-4)
     assert done.stdout.count("step 2: mpjpe_mm") == 1

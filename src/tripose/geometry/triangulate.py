@@ -43,6 +43,7 @@ class Triangulation:
         reprojection_px: distance of every observation from the reprojected position, in ideal (undistorted) pixels;
             NaN where either is missing; infinite when the position lies behind the camera.
         confidence: mean weight of the views that agree; 0 where there are none.
+        prior_share: how much of the position what is known of bodies decided, 0..1; None: nothing is known.
     """
 
     position_mm: Float[Tensor, "*batch joint 3"]
@@ -51,6 +52,7 @@ class Triangulation:
     inlier: Bool[Tensor, "*batch view joint"]
     reprojection_px: Float[Tensor, "*batch view joint"]
     confidence: Float[Tensor, "*batch joint"]
+    prior_share: Float[Tensor, "*batch joint"] | None = None
 
 
 def triangulate(

@@ -7,7 +7,7 @@ import json
 from dataclasses import asdict
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Union
+from typing import Annotated, Any, TypeVar, Union
 
 import torch
 from torch import Tensor, nn
@@ -16,10 +16,12 @@ from tripose.errors import TriposeError
 from tripose.models.algebraic import AlgebraicTriangulation
 from tripose.models.config import Algebraic, Evidence, ModelConfig, Ransac, Volumetric
 from tripose.models.evidence import EvidenceTriangulation
+from tripose.models.fusion import Fusion, FusionTriangulation
 from tripose.models.ransac import RansacTriangulation
 from tripose.models.volumetric import VolumetricTriangulation
 
 Model = RansacTriangulation | AlgebraicTriangulation | VolumetricTriangulation | EvidenceTriangulation
+"""Those that look at images."""
 
 _CONFIG, _WEIGHTS = "config.json", "model.safetensors"
 # How the name of the layer ends that has one output per joint.
@@ -41,8 +43,12 @@ def build_model(config: ModelConfig) -> Model:
     return EvidenceTriangulation(config)
 
 
+def _built(config: ModelConfig | Fusion) -> Model | FusionTriangulation:
+    return FusionTriangulation(config) if isinstance(config, Fusion) else build_model(config)
+
+
 def load_model(name: Path | str) -> Model:
-    """Load a model in evaluation mode: one that ships with the package, or a folder.
+    """Load a model that looks at images, in evaluation mode: one that ships with the package, or a folder.
 
     Args:
         name: a folder that `save_model`, training or ``tripose convert`` wrote; where there is no such folder, the name
@@ -52,6 +58,28 @@ def load_model(name: Path | str) -> Model:
         TriposeError: there is no such folder or model, a file is missing or damaged, the configuration has an unknown
             or illegal entry, or the weights are those of another model; the entries are named.
     """
+    folder = _folder(name)
+    config = _read_config(folder)
+    if isinstance(config, Fusion):
+        raise TriposeError(f"{folder} is a fusion model, which works on keypoints and not on images")
+    return _with_weights(build_model(config), folder).eval()
+
+
+def load_fusion(name: Path | str) -> FusionTriangulation:
+    """Load a fusion model, which looks at keypoints; arguments and errors as of `load_model`."""
+    folder = _folder(name)
+    config = _read_config(folder)
+    if not isinstance(config, Fusion):
+        raise TriposeError(f"{folder} is a {config.method} model, which looks at images and not keypoints")
+    return _with_weights(FusionTriangulation(config), folder).eval()
+
+
+def is_fusion(name: Path | str) -> bool:
+    """Whether a model works on keypoints; errors as of `load_model`."""
+    return isinstance(_read_config(_folder(name)), Fusion)
+
+
+def _folder(name: Path | str) -> Path:
     folder = Path(name)
     if not folder.exists():
         if str(name) not in shipped_models():
@@ -60,19 +88,29 @@ def load_model(name: Path | str) -> Model:
                 f"{', '.join(shipped_models()) or 'none does'}"
             )
         folder = SHIPPED / name
-    for name in (_CONFIG, _WEIGHTS):
-        if not (folder / name).is_file():
-            raise TriposeError(f"{folder} is not a model: it has no {name}")
+    for file in (_CONFIG, _WEIGHTS):
+        if not (folder / file).is_file():
+            raise TriposeError(f"{folder} is not a model: it has no {file}")
+    return folder
+
+
+def _read_config(folder: Path) -> ModelConfig | Fusion:
     try:
-        model = build_model(parse_config((folder / _CONFIG).read_text(encoding="utf-8")))
+        return parse_config((folder / _CONFIG).read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
         raise TriposeError(f"{folder / _CONFIG}: {error}") from error
+
+
+_Any = TypeVar("_Any", Model, FusionTriangulation)
+
+
+def _with_weights(model: _Any, folder: Path) -> _Any:
     weights = _read(folder / _WEIGHTS)
-    if folder.parent == SHIPPED:
+    if folder.parent == SHIPPED and not isinstance(model, FusionTriangulation):
         weights |= {f"{backbone_of(model)}.{key}": value for key, value in _read(SHIPPED / KEYPOINTS).items()}
     check_names(weights, model, folder / _WEIGHTS)
     model.load_state_dict(weights)
-    return model.eval()
+    return model
 
 
 def digest(name: Path | str) -> str:
@@ -107,7 +145,7 @@ def shipped_models() -> list[str]:
     return sorted(path.parent.name for path in SHIPPED.glob(f"*/{_CONFIG}"))
 
 
-def save_model(model: Model, folder: Path | str) -> None:
+def save_model(model: Model | FusionTriangulation, folder: Path | str) -> None:
     """Write a model as a folder; an older model there is replaced, and kept when writing fails.
 
     Raises:
@@ -119,7 +157,7 @@ def save_model(model: Model, folder: Path | str) -> None:
 
     folder = Path(folder)
     with torch.device("meta"):
-        check_names(model.state_dict(), build_model(model.config), folder)
+        check_names(model.state_dict(), _built(model.config), folder)
     parts = {name: folder / f"{name}.part" for name in (_CONFIG, _WEIGHTS)}
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -134,7 +172,7 @@ def save_model(model: Model, folder: Path | str) -> None:
         raise TriposeError(f"{folder} cannot be written: {getattr(error, 'strerror', None) or error}") from error
 
 
-def parse_config(text: str) -> ModelConfig:
+def parse_config(text: str) -> ModelConfig | Fusion:
     """A configuration from JSON.
 
     Raises:
@@ -142,9 +180,9 @@ def parse_config(text: str) -> ModelConfig:
     """
     import pydantic
 
-    tagged = Annotated[Union[Ransac, Algebraic, Volumetric, Evidence], pydantic.Field(discriminator="method")]  # noqa: UP007
+    tagged = Annotated[Union[Ransac, Algebraic, Volumetric, Evidence, Fusion], pydantic.Field(discriminator="method")]  # noqa: UP007
     try:
-        config: ModelConfig = pydantic.TypeAdapter[Any](tagged).validate_json(text)
+        config: ModelConfig | Fusion = pydantic.TypeAdapter[Any](tagged).validate_json(text)
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"][1:])

@@ -11,7 +11,7 @@ from typing import Any
 import lightning
 from lightning.pytorch.callbacks import Callback
 
-from tripose.train.config import TrainConfig
+from tripose.train.config import Run
 
 
 class Checkpoints(Callback):
@@ -25,7 +25,7 @@ class Checkpoints(Callback):
         validates: whether there are validations.
     """
 
-    def __init__(self, config: TrainConfig, path: Path, *, validates: bool) -> None:
+    def __init__(self, config: Run, path: Path, *, validates: bool) -> None:
         self.config, self.path, self.validates = config, path, validates
         self._saved = 0
 
@@ -55,7 +55,7 @@ class Progress(Callback):
         say: is told.
     """
 
-    def __init__(self, config: TrainConfig, say: Callable[[str], None]) -> None:
+    def __init__(self, config: Run, say: Callable[[str], None]) -> None:
         self.config, self.say = config, say
         self._since: tuple[int, float] | None = None
 

@@ -189,17 +189,11 @@ class Optimiser(Entry):
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = 0.999
 
 
-class TrainConfig(Entry):
-    """A training run.
+class Run(Entry):
+    """What every training run has.
 
     Attributes:
-        model: what is trained.
-        init: "movenet" (the published Thunder), or folder or name of a model of the same skeleton: weights whose name
-            and shape agree are taken, the others are random.
-        fresh: names of parts that start from random weights all the same.
-        data: what it is trained on.
-        losses: what is minimised.
-        optimiser: how.
+        optimiser: how it learns.
         steps: how long.
         batch_size: samples of a batch, over all processes together.
         accumulate: batches of a step.
@@ -207,15 +201,9 @@ class TrainConfig(Entry):
         validate_every: steps between validations; there is one at the end, too.
         checkpoint_every: steps that an interruption costs at most.
         log_every: steps between logged numbers.
-        images_every: steps between logged pictures at least, which come with validations; 0: none.
         seed: of everything that is random.
     """
 
-    model: Annotated[ModelConfig, Field(discriminator="method")]
-    init: Literal["movenet"] | Path | None = None
-    fresh: Prefixes = ()
-    data: Data
-    losses: Losses
     optimiser: Optimiser = Optimiser()
     steps: PositiveInt
     batch_size: PositiveInt
@@ -224,8 +212,28 @@ class TrainConfig(Entry):
     validate_every: PositiveInt = 1000
     checkpoint_every: PositiveInt = 500
     log_every: PositiveInt = 50
-    images_every: Steps = 1000
     seed: Annotated[int, Field(ge=0)] = 0
+
+
+class TrainConfig(Run):
+    """The training of a model that looks at images.
+
+    Attributes:
+        model: what is trained.
+        init: "movenet" (the published Thunder), or folder or name of a model of the same skeleton: weights whose name
+            and shape agree are taken, the others are random.
+        fresh: names of parts that start from random weights all the same.
+        data: what it is trained on.
+        losses: what is minimised.
+        images_every: steps between logged pictures at least, which come with validations; 0: none.
+    """
+
+    model: Annotated[ModelConfig, Field(discriminator="method")]
+    init: Literal["movenet"] | Path | None = None
+    fresh: Prefixes = ()
+    data: Data
+    losses: Losses
+    images_every: Steps = 1000
 
     @model_validator(mode="after")
     def _can_mirror(self) -> TrainConfig:

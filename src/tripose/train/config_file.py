@@ -9,9 +9,13 @@ from typing import Any
 
 from tripose.errors import TriposeError
 from tripose.train.config import TrainConfig
+from tripose.train.fusion_config import FusionConfig
+
+AnyConfig = TrainConfig | FusionConfig
+"""Training of a model that looks at images, or at keypoints."""
 
 
-def read_config(path: Path, changes: Sequence[str] = ()) -> TrainConfig:
+def read_config(path: Path, changes: Sequence[str] = ()) -> AnyConfig:
     """Read a run's configuration.
 
     Args:
@@ -35,13 +39,15 @@ def read_config(path: Path, changes: Sequence[str] = ()) -> TrainConfig:
         raise TriposeError(f"{path} holds {type(content).__name__}; a training configuration has named entries")
     for change in changes:
         _set(content, change)
+    model = content.get("model")
+    kind = FusionConfig if isinstance(model, dict) and model.get("method") == "fusion" else TrainConfig
     try:
-        return TrainConfig.model_validate(content)
+        return kind.model_validate(content)
     except pydantic.ValidationError as error:
-        raise TriposeError(f"{path}: {_sentence(error)}") from error
+        raise TriposeError(f"{path}: {_sentence(error, kind.model_json_schema())}") from error
 
 
-def write_config(config: TrainConfig, path: Path) -> None:
+def write_config(config: AnyConfig, path: Path) -> None:
     """Write a configuration so that `read_config` gives it back."""
     import yaml
 
@@ -74,10 +80,9 @@ def _number(items: list[Any], name: str, key: str) -> int:
     return int(name)
 
 
-def _sentence(error: Any) -> str:
+def _sentence(error: Any, schema: dict[str, Any]) -> str:
     """What is wrong first, with where it is."""
     first = error.errors()[0]
-    schema = TrainConfig.model_json_schema()
     where, legal = _walk(schema, first["loc"])
     if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         near = difflib.get_close_matches(where[-1], legal, n=1, cutoff=0.5)

@@ -26,20 +26,15 @@ from tripose.errors import TriposeError
 from tripose.models.weights import save_model
 from tripose.train.averaging import MovingAverage
 from tripose.train.callbacks import Checkpoints, Progress
-from tripose.train.config import TrainConfig
-from tripose.train.config_file import read_config, write_config
-from tripose.train.datamodule import Loaders
-from tripose.train.pictures import Pictures
-from tripose.train.sources import check_samples, open_data
-from tripose.train.start import initial_model
-from tripose.train.task import Task
+from tripose.train.config_file import AnyConfig, read_config, write_config
+from tripose.train.parts import parts_of
 from tripose.train.validation import Validation
 
 _CONFIG, _METRICS, _CHECKPOINT = "config.yaml", "metrics.json", "last.ckpt"
 
 
 def train(
-    config: TrainConfig,
+    config: AnyConfig,
     folder: Path | str,
     *,
     samples: tuple[Samples, Samples | None] | None = None,
@@ -51,7 +46,7 @@ def train(
         config: what is done.
         folder: of the run: gets ``config.yaml``, ``metrics.json``, the models ``best`` and ``last``, ``last.ckpt`` to
             go on from, and ``tensorboard``.
-        samples: to train and validate on, instead of those that the configuration names.
+        samples: to train and validate on, instead of those that the configuration names; of models that look at images.
         say: is told what happens, a line each.
 
     Returns:
@@ -68,36 +63,31 @@ def train(
     first = int(os.environ.get("RANK", "0")) == 0
     tell = say if first else (lambda _: None)
     checkpoint = _past(config, folder)
-    train_set, val_set = samples or open_data(config)
-    for data_set in [train_set] if val_set is None else [train_set, val_set]:
-        check_samples(data_set, config)
-    model, origin = initial_model(config)
-    tell(f"{folder}: goes on from {checkpoint.name}" if checkpoint else f"{folder}: {origin}")
-    task = Task(config, model)
+    parts = parts_of(config, folder, samples, tell)
+    tell(f"{folder}: goes on from {checkpoint.name}" if checkpoint else f"{folder}: {parts.origin}")
     if first:
         _begin(config, folder)
     validation = Validation(folder, tell)
     average = MovingAverage(config.optimiser.ema_decay) if config.optimiser.ema_decay else None
     # In this order: validation judges the averaged weights, and checkpoints come when all else is done.
-    pictures = Pictures(val_set, config.images_every) if val_set is not None and config.images_every else None
-    checkpoints = Checkpoints(config, folder / _CHECKPOINT, validates=val_set is not None)
-    callbacks = [validation, pictures, average, Progress(config, tell), checkpoints]
+    checkpoints = Checkpoints(config, folder / _CHECKPOINT, validates=parts.validates)
+    callbacks = [validation, *parts.callbacks, average, Progress(config, tell), checkpoints]
     with _quiet():
         trainer = _trainer(config, folder, processes, [c for c in callbacks if c is not None])
-        loaders = Loaders(config, train_set, val_set, model, folder, tell)
-        trainer.fit(task, datamodule=loaders, ckpt_path=checkpoint, weights_only=True)
+        trainer.fit(parts.task, datamodule=parts.loaders, ckpt_path=checkpoint, weights_only=True)
         if average is not None:
-            average.finish(task)
-        if val_set is not None and (not validation.history or validation.history[-1]["step"] != config.steps):
-            trainer.validate(task, datamodule=loaders, verbose=False)
+            average.finish(parts.task)
+        if parts.validates and (not validation.history or validation.history[-1]["step"] != config.steps):
+            trainer.validate(parts.task, datamodule=parts.loaders, verbose=False)
     result = {"finished": True, "steps": config.steps, "validations": validation.history}
     if first:
-        save_model(model, folder / "last")
+        if not parts.validates:  # else the last validation has kept it
+            save_model(parts.task.model, folder / "last")
         (folder / _METRICS).write_text(json.dumps(result, indent=2) + "\n")
     return result
 
 
-def _past(config: TrainConfig, folder: Path) -> Path | None:
+def _past(config: AnyConfig, folder: Path) -> Path | None:
     """The checkpoint to go on from, if the folder has one of this run; a folder where nothing was learned is as good
     as an empty one.
     """
@@ -115,7 +105,7 @@ def _past(config: TrainConfig, folder: Path) -> Path | None:
     return checkpoint
 
 
-def _begin(config: TrainConfig, folder: Path) -> None:
+def _begin(config: AnyConfig, folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_config(config, folder / _CONFIG)
@@ -123,7 +113,7 @@ def _begin(config: TrainConfig, folder: Path) -> None:
         raise TriposeError(f"{folder} cannot be written: {error.strerror}") from error
 
 
-def _trainer(config: TrainConfig, folder: Path, processes: int, callbacks: list[Callback]) -> lightning.Trainer:
+def _trainer(config: AnyConfig, folder: Path, processes: int, callbacks: list[Callback]) -> lightning.Trainer:
     """Lightning's trainer, as torchrun has started its processes."""
     own = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     bar = [TQDMProgressBar()] if sys.stderr.isatty() else []

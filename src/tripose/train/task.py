@@ -1,44 +1,29 @@
-"""What is optimised, for all methods: forward, losses, learning rates, and which parts are trained at all."""
+"""What is optimised, for all methods that look at images: forward, losses, and how validation judges."""
 
 from __future__ import annotations
 
-import difflib
-import math
-from collections.abc import Iterable
 from typing import Any, cast
 
-import lightning
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import Parameter
 
+from tripose import metrics
 from tripose.cameras import Cameras
 from tripose.data.batch import Batch, as_floats
-from tripose.errors import TriposeError
-from tripose.models.views import ModelOutput
+from tripose.models.views import ModelOutput, Stages
 from tripose.models.weights import Model
-from tripose.train.config import Optimiser, TrainConfig
+from tripose.train.config import TrainConfig
+from tripose.train.learning import Learning
 from tripose.train.objective import losses
 
 
-class Task(lightning.LightningModule):
-    """A model and how it learns.
-
-    Args:
-        config: of the run.
-        model: what is trained; parts that the configuration freezes lose their gradients.
-
-    Raises:
-        TriposeError: the configuration names a part that the model does not have.
-    """
+class Task(Learning):
+    """A model and how it learns; arguments and errors as of `Learning`."""
 
     def __init__(self, config: TrainConfig, model: Model) -> None:
-        super().__init__()
-        self.config = config
-        self.model = model
+        super().__init__(config, model)
         _channels_last(model)
-        self._rates = _parameter_groups(model, config.optimiser)
 
     def forward(self, batch: Batch) -> ModelOutput:
         """The model's result for a batch, from its images or from what was kept of them."""
@@ -50,11 +35,6 @@ class Task(lightning.LightningModule):
             encoded, batch["cameras"], batch["view_valid"], size_px, batch["center_mm"]
         )
         return result
-
-    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Make the model's own randomness a function of the batch's number, too: a resumed run repeats it."""
-        seed = np.random.SeedSequence((self.config.seed, batch_idx, self.global_rank)).generate_state(1)
-        torch.manual_seed(int(seed[0]))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The weighted sum of the losses."""
@@ -69,37 +49,13 @@ class Task(lightning.LightningModule):
         """The model's result; `tripose.train.validation` judges it."""
         return self.forward(batch)
 
-    def configure_optimizers(self) -> Any:
-        """AdamW, a linear warm-up, then a cosine that ends at zero, or what was reached."""
-        settings, steps = self.config.optimiser, self.config.steps
-        warmup = settings.warmup_steps
+    def rows(self, output: ModelOutput, batch: Batch) -> Tensor:
+        """See `rows_of`."""
+        return rows_of(output, batch)
 
-        def share(step: int) -> float:
-            if step < warmup:
-                return (step + 1) / (warmup + 1)
-            if settings.schedule == "constant":
-                return 1.0
-            return (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, steps - warmup)))) / 2
-
-        optimiser = torch.optim.AdamW(self._rates, fused=True)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, share)
-        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-    def configure_gradient_clipping(
-        self, optimizer: Any, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
-    ) -> None:
-        """Clip the norm. Lightning's own refuses fused optimisers, which only a gradient scaler could not bear."""
-        if gradient_clip_val is not None:
-            torch.nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
-
-    def train(self, mode: bool = True) -> Task:
-        """As always, but what is frozen stays in evaluation mode, so that its batch norms do not move."""
-        super().train(mode)
-        for module in self.model.modules():
-            own = list(module.parameters())
-            if own and not any(p.requires_grad for p in own):
-                module.eval()
-        return self
+    def judge(self, rows: np.ndarray) -> dict[str, float]:
+        """See `judge`."""
+        return judge(rows, len(self.config.model.joints))
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Move what a batch consists of."""
@@ -120,39 +76,34 @@ def _channels_last(model: Model) -> None:
             parameter.data = parameter.data.contiguous(memory_format=layouts[parameter.ndim])
 
 
-def _parameter_groups(model: Model, settings: Optimiser) -> list[dict[str, Any]]:
-    """Freeze what is frozen, sort the rest by learning rate; a parameter goes with the smallest part that holds it."""
-    rates: list[tuple[float, float]] = [(settings.lr, settings.weight_decay)]
-    part_of: dict[str, int | None] = dict.fromkeys(settings.frozen)
-    for group in settings.groups:
-        decay = settings.weight_decay if group.weight_decay is None else group.weight_decay
-        rates.append((group.lr, decay))
-        part_of |= dict.fromkeys(group.parts, len(rates) - 1)
-    names = dict(model.named_parameters())
-    for part in part_of:
-        if not any(_within(name, part) for name in names):
-            raise TriposeError(f"optimiser: the model has no part {part!r}; {_nearest(part, names)}")
-    sorted_in: list[list[Parameter]] = [[] for _ in rates]
-    for name, parameter in names.items():
-        holders = [p for p in part_of if _within(name, p)]
-        which = part_of[max(holders, key=len)] if holders else 0
-        parameter.requires_grad_(which is not None)
-        if which is not None:
-            sorted_in[which].append(parameter)
-    if not any(sorted_in):
-        raise TriposeError("optimiser: everything is frozen, nothing is left to train")
-    return [
-        {"params": own, "lr": lr, "weight_decay": decay}
-        for own, (lr, decay) in zip(sorted_in, rates, strict=True)
-        if own
-    ]
+def rows_of(output: ModelOutput, batch: Batch) -> Tensor:
+    """[batch, 1 + n joint], float64: index; which joints are known; errors in px (NaN: not seen) and in mm (NaN: not
+    found) of the result, and of the stages before it.
+    """
+    truth_mm = batch["keypoints_mm"]
+    truth_px, _ = batch["cameras"].project(truth_mm)
+    inside = ((truth_px >= -0.5) & (truth_px <= batch["cameras"].size_px[..., None, :] - 0.5)).all(-1)
+    distance = (output["keypoints_px"] - truth_px).norm(dim=-1)
+    distance = torch.where(inside & batch["view_valid"][..., None], distance, torch.nan)
+    positions = [output["keypoints_mm"], *(output["stages"] or ())]
+    errors = [(position - truth_mm).norm(dim=-1) for position in positions]
+    known = truth_mm.isfinite().all(-1)
+    return torch.cat([batch["index"][:, None], known, distance.nanmean(1), *errors], 1).double()
 
 
-def _within(name: str, part: str) -> bool:
-    return name == part or name.startswith(f"{part}.")
-
-
-def _nearest(part: str, names: Iterable[str]) -> str:
-    parts = sorted({".".join(n.split(".")[: i + 1]) for n in names for i in range(n.count("."))})
-    near = difflib.get_close_matches(part, parts, n=1, cutoff=0.4)
-    return f"did you mean {near[0]}" if near else f"its parts are {', '.join(p for p in parts if '.' not in p)}"
+def judge(rows: np.ndarray, joints: int) -> dict[str, float]:
+    """The figures of `rows_of`, each sample counted once, in the order of their index."""
+    rows = rows[np.unique(rows[:, 0], return_index=True)[1], 1:]
+    known, px, errors, *before = np.split(rows, rows.shape[1] // joints, 1)
+    is_known = known > 0
+    figures = {
+        "mpjpe_mm": metrics.mean(errors),
+        "median_mm": metrics.percentile(errors, 50),
+        "p99_mm": metrics.percentile(errors, 99),
+        "gross_share": metrics.share_above(errors),
+        "missing_share": metrics.missing(errors, is_known),
+        "capped_mpjpe_mm": metrics.capped_mean(errors, is_known),
+        "error_px": float(np.nanmean(px)) if np.isfinite(px).any() else float("nan"),
+    }
+    stages = [name.replace("_mm", "_mpjpe_mm") for name in Stages._fields]
+    return figures | {name: metrics.mean(e) for name, e in zip(stages, before, strict=False)}

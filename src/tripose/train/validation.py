@@ -12,11 +12,8 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
-from tripose import metrics
-from tripose.data.batch import Batch
-from tripose.models.views import ModelOutput, Stages
 from tripose.models.weights import save_model
-from tripose.train.task import Task
+from tripose.train.learning import Learning
 
 
 class Validation(Callback):
@@ -46,19 +43,19 @@ class Validation(Callback):
         trainer: lightning.Trainer,
         pl_module: Any,
         outputs: Any,
-        batch: Batch,
+        batch: Any,
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
         """Keep the errors of a batch."""
-        self._rows.append(_rows(outputs, batch))
+        self._rows.append(pl_module.rows(outputs, batch))
 
     def on_validation_epoch_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         """Judge all samples together."""
-        task: Task = pl_module
-        joints = len(task.config.model.joints)
+        task: Learning = pl_module
         gathered = trainer.strategy.all_gather(torch.cat(self._rows))
-        figures = judge(gathered.reshape(-1, gathered.shape[-1]).cpu().numpy(), joints)
+        rows = gathered.reshape(-1, gathered.shape[-1]).cpu().numpy()
+        figures = task.judge(rows)
         task.log_dict({f"val/{name}": value for name, value in figures.items()})
         task.log("mpjpe_mm", figures["mpjpe_mm"], prog_bar=True, logger=False)
         best = min((past["capped_mpjpe_mm"] for past in self.history), default=np.inf)
@@ -77,36 +74,3 @@ class Validation(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on where a run was."""
         self.history = state_dict["history"]
-
-
-def _rows(output: ModelOutput, batch: Batch) -> Tensor:
-    """[batch, 1 + n joint], float64: index; which joints are known; errors in px (NaN: not seen) and in mm (NaN: not
-    found) of the result, and of the stages before it.
-    """
-    truth_mm = batch["keypoints_mm"]
-    truth_px, _ = batch["cameras"].project(truth_mm)
-    inside = ((truth_px >= -0.5) & (truth_px <= batch["cameras"].size_px[..., None, :] - 0.5)).all(-1)
-    distance = (output["keypoints_px"] - truth_px).norm(dim=-1)
-    distance = torch.where(inside & batch["view_valid"][..., None], distance, torch.nan)
-    positions = [output["keypoints_mm"], *(output["stages"] or ())]
-    errors = [(position - truth_mm).norm(dim=-1) for position in positions]
-    known = truth_mm.isfinite().all(-1)
-    return torch.cat([batch["index"][:, None], known, distance.nanmean(1), *errors], 1).double()
-
-
-def judge(rows: np.ndarray, joints: int) -> dict[str, float]:
-    """The figures of `_rows`, each sample counted once, in the order of their index."""
-    rows = rows[np.unique(rows[:, 0], return_index=True)[1], 1:]
-    known, px, errors, *before = np.split(rows, rows.shape[1] // joints, 1)
-    is_known = known > 0
-    figures = {
-        "mpjpe_mm": metrics.mean(errors),
-        "median_mm": metrics.percentile(errors, 50),
-        "p99_mm": metrics.percentile(errors, 99),
-        "gross_share": metrics.share_above(errors),
-        "missing_share": metrics.missing(errors, is_known),
-        "capped_mpjpe_mm": metrics.capped_mean(errors, is_known),
-        "error_px": float(np.nanmean(px)) if np.isfinite(px).any() else float("nan"),
-    }
-    stages = [name.replace("_mm", "_mpjpe_mm") for name in Stages._fields]
-    return figures | {name: metrics.mean(e) for name, e in zip(stages, before, strict=False)}

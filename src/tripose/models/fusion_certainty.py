@@ -1,0 +1,27 @@
+"""How far off a fused position may be: regions that hold the truth as often as they say."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from tripose.geometry.ray_fusion import inverse_3x3
+
+FREEDOM = 5.0
+"""Degrees of freedom of the multivariate Student t distribution that errors are taken to have: now and then a detector
+is wrong by far more than its usual error (Lange et al. 1989). Its covariance is FREEDOM / (FREEDOM - 2) times its scale
+matrix."""
+
+
+def distances(error: Float[Tensor, "*batch 3"], scale_matrix: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch"]:
+    """Squared Mahalanobis distances ``e^T S^-1 e``."""
+    inverse, _ = inverse_3x3(scale_matrix)
+    return torch.einsum("...i,...ij,...j->...", error, inverse, error)
+
+
+def radius(level: float, freedom: float = FREEDOM) -> float:
+    """The squared distance that so many errors do not exceed, 0..1: ``e^T S^-1 e / 3`` is F(3, freedom) distributed."""
+    from scipy.stats import f
+
+    return 3 * float(f.ppf(level, 3, freedom))

@@ -1,0 +1,167 @@
+"""What the fusion network learns from, and how validation judges it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from tripose import metrics
+from tripose.data.detections.noise import CLEAN, OCCLUDED, Noise
+from tripose.data.detections.samples import Detected, simulate
+from tripose.geometry.ray_fusion import RayBundle
+from tripose.models.fusion import Answers, FusionTriangulation
+from tripose.models.fusion_certainty import distances, radius
+from tripose.models.fusion_joints import layout_of
+from tripose.skeleton import COCO17, skeleton_named
+from tripose.train.fusion_config import FusionConfig
+from tripose.train.fusion_objective import objective
+from tripose.train.learning import Learning
+from tripose.train.order import Numbers
+
+VIEWS = {2: 0.30, 3: 0.26, 4: 0.18, 5: 0.08, 6: 0.06, 7: 0.04, 8: 0.05, 12: 0.03}
+"""Number of views -> share of the batches."""
+SKELETONS = {"coco17": 0.4, "halpe26": 0.15, "body25": 0.2, "h36m17": 0.1, "panoptic19": 0.1, "mpii16": 0.05}
+"""Joints of the detector -> share of the batches."""
+LEVELS = (0.5, 0.9, 0.95)
+"""Of the regions whose coverage is told."""
+_VAL_VIEWS, _VAL_SETTINGS = range(2, 9), {"clean": CLEAN, "occluded": OCCLUDED}
+
+Seen = tuple[str, Detected]
+"""The joints' skeleton, and detections."""
+
+
+class SimulatedBatches(Dataset[Seen]):
+    """Batch `number` of a seed is always the same.
+
+    Args:
+        people: bodies, see `tripose.data.detections.people`.
+        batch_size: people of a batch.
+        seed: another seed, other batches.
+        noise: how bad the detector is.
+    """
+
+    def __init__(self, people: Tensor, batch_size: int, seed: int, noise: Noise) -> None:
+        self.people, self.batch_size, self.seed, self.noise = people, batch_size, seed, noise
+
+    def __getitem__(self, number: int) -> Seen:
+        chance = np.random.default_rng((self.seed, number))
+        views = int(chance.choice(list(VIEWS), p=list(VIEWS.values())))
+        name = str(chance.choice(list(SKELETONS), p=list(SKELETONS.values())))
+        g = torch.Generator().manual_seed(int(chance.integers(2**62)))
+        return name, simulate(self.people, self.batch_size, views, skeleton_named(name), self.noise, g)
+
+
+class SimulatedRuns(lightning.LightningDataModule):
+    """Training batches from where the run is, and the validation set: clean and occluded, two to eight views.
+
+    Args:
+        config: of the run.
+        people: bodies to learn from.
+        others: bodies to validate on.
+    """
+
+    def __init__(self, config: FusionConfig, people: Tensor, others: Tensor) -> None:
+        super().__init__()
+        self.config, self.people, self.others = config, people, others
+
+    def train_dataloader(self) -> DataLoader[Seen]:
+        """Lightning asks when a checkpoint has been read."""
+        config, trainer = self.config, self.trainer
+        assert trainer is not None
+        # Every process has batches of its own.
+        seed = config.seed * trainer.world_size + trainer.global_rank
+        batches = SimulatedBatches(self.people, config.batch_size // trainer.world_size, seed, config.data.noise)
+        return DataLoader(batches, batch_size=None, sampler=Numbers(trainer.global_step * config.accumulate))
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """The same people in all runs, rows numbered."""
+        g = torch.Generator().manual_seed(self.config.data.seed)
+        n = max(1, len(self.others) // len(_VAL_VIEWS))
+        each = [(views, noise) for noise in _VAL_SETTINGS.values() for views in _VAL_VIEWS]
+        sets = [
+            ("coco17", simulate(self.others, n, views, COCO17, noise, g), i) for i, (views, noise) in enumerate(each)
+        ]
+        return DataLoader(sets, batch_size=None)  # type: ignore[arg-type]
+
+
+class FusionTask(Learning):
+    """A fusion model and how it learns; arguments and errors as of `Learning`."""
+
+    config: FusionConfig
+    model: FusionTriangulation
+
+    def forward(self, batch: Seen) -> Answers:
+        """The model's answers for a batch."""
+        name, seen = batch[0], batch[1]
+        rays = RayBundle(seen.origin.double(), seen.direction.double(), seen.score.double())
+        answers: Answers = self.model(rays, layout_of(skeleton_named(name).joints))
+        return answers
+
+    def training_step(self, batch: Seen, batch_idx: int) -> Tensor:
+        """The loss."""
+        loss = objective(self.forward(batch), batch[1].truth.double(), batch[1].score)
+        self.log("train/loss", loss)
+        return loss
+
+    def validation_step(self, batch: Any, batch_idx: int) -> dict[str, Answers]:
+        """The model's answers; `rows` says what is made of them."""
+        return {"answers": self.forward(batch)}
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Move the detections."""
+        name, seen, *rest = batch
+        moved = Detected(*(getattr(seen, field).to(device) for field in ("origin", "direction", "score", "truth")))
+        return (name, moved, *rest)
+
+    def rows(self, output: dict[str, Answers], batch: Any) -> Tensor:
+        """Index, number of views, whether occluded; the start's and the result's errors, mm; squared distances, in
+        units of the uncalibrated scale matrix. NaN for people whom fewer than two views see.
+        """
+        _, seen, number = batch
+        n, views = seen.score.shape[:2]
+        answers = output["answers"]
+        error = answers.second.position - seen.truth
+        before = (answers.start - seen.truth).norm(dim=-1)
+        figures = torch.cat([1000 * before, 1000 * error.norm(dim=-1), distances(error, answers.second.covariance)], 1)
+        told = (seen.score.amax(-1) > 0).sum(1, keepdim=True) > 1
+        about = [torch.arange(n) + number * n, torch.full((n,), views), torch.full((n,), number // len(_VAL_VIEWS))]
+        about = [column.to(figures)[:, None] for column in about]
+        return torch.cat([*about, torch.where(told, figures, torch.nan)], 1)
+
+    def judge(self, rows: Float[np.ndarray, "row figure"]) -> dict[str, float]:
+        """Errors and coverage of the regions; calibrates the model first."""
+        rows = rows[np.unique(rows[:, 0], return_index=True)[1]]
+        views, hard = rows[:, 1].astype(int), rows[:, 2] > 0
+        before, errors, squared = np.split(rows[:, 3:], 3, axis=1)
+        scale = calibrated(views, squared)
+        self.model.covariance_scale.copy_(torch.from_numpy(scale))
+        inside = {level: squared <= radius(level) * scale[views][:, None] for level in LEVELS}
+        known = np.isfinite(errors)
+        figures = {"mpjpe_mm": metrics.mean(errors), "capped_mpjpe_mm": metrics.capped_mean(errors, known)}
+        for name, occluded in (("clean", False), ("occluded", True)):
+            for n in (2, 3, 4, 8):
+                some = (views == n) & (hard == occluded)
+                figures[f"{name}_{n}_mm"] = metrics.capped_mean(errors[some], known[some])
+                figures[f"{name}_{n}_start_mm"] = metrics.capped_mean(before[some], known[some])
+            for level in LEVELS:
+                some = hard == occluded
+                figures[f"{name}_within_{100 * level:.0f}"] = float(inside[level][some][known[some]].mean())
+        return figures
+
+
+def calibrated(views: np.ndarray, squared: Float[np.ndarray, "row joint"]) -> Float[np.ndarray, " views"]:
+    """Factors of the scale matrices, by number of views: regions then hold the truth as often as they say, in the mean
+    of the logarithms over `LEVELS`. Where there are no such people: one.
+    """
+    scale = np.ones(max(_VAL_VIEWS) + 1)
+    for n in np.unique(views):
+        some = squared[views == n]
+        found = np.quantile(some[np.isfinite(some)], LEVELS) / [radius(level) for level in LEVELS]
+        scale[n] = np.exp(np.log(found).mean())
+    return scale
