@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from tripose.formats.calibration import write_calibration_toml as write_calibration_toml
     from tripose.formats.export import export as export
     from tripose.formats.keypoints import read_keypoints as read_keypoints
-    from tripose.geometry.triangulate import triangulate as triangulate
     from tripose.lifting import lift as lift
     from tripose.models.weights import load_model as load_model
     from tripose.pose import Pose2D as Pose2D
     from tripose.pose import Pose3D as Pose3D
     from tripose.recording import Recording as Recording
     from tripose.skeleton import Skeleton as Skeleton
+    from tripose.triangulation import triangulate as triangulate
     from tripose.verbs.check import check as check
     from tripose.verbs.convert import convert as convert
     from tripose.verbs.demo import demo as demo
@@ -42,7 +42,7 @@ _HOME = {
     "write_calibration_toml": "formats.calibration",
     "export": "formats.export",
     "read_keypoints": "formats.keypoints",
-    "triangulate": "geometry.triangulate",
+    "triangulate": "triangulation",
     "lift": "lifting",
     "load_model": "models.weights",
     "Pose2D": "pose",

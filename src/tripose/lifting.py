@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import torch
 from jaxtyping import Float
+from torch import Tensor
 
 from tripose.cameras import Cameras, Up
 from tripose.errors import TriposeError
-from tripose.geometry.triangulate import Method, Triangulation, triangulate
+from tripose.geometry.triangulate import Triangulation
+from tripose.models.fusion import FusionTriangulation
 from tripose.pose import Pose2D, Pose3D
 from tripose.skeleton import Skeleton
+from tripose.triangulation import Method, triangulate
 
 # Frames triangulated at a time: bounds the working memory; the results themselves grow with the recording.
 _CHUNK = 2000
@@ -27,14 +32,22 @@ _WRONG_UNIT = {
 }
 
 
-def lift(pose2d: Pose2D, cameras: Cameras, *, method: Method = "ransac", min_views: int = 2) -> Pose3D:
+def lift(
+    pose2d: Pose2D,
+    cameras: Cameras,
+    *,
+    method: Method = "ransac",
+    min_views: int = 2,
+    model: FusionTriangulation | None = None,
+) -> Pose3D:
     """Triangulate the keypoints of people that are already matched across views.
 
     Args:
         pose2d: person ``i`` is the same human in every view.
         cameras: the rig; views are matched by name, and cameras without keypoints are left out.
-        method: see `tripose.geometry.triangulate`.
-        min_views: smallest number of agreeing views that makes a joint.
+        method: see `tripose.triangulation`.
+        min_views: smallest number of agreeing views that makes a joint; not of fusion.
+        model: of fusion; None: the one that ships with the package.
 
     Raises:
         TriposeError: a view without a camera, fewer than two views, or nothing that `min_views` views agree on.
@@ -43,11 +56,12 @@ def lift(pose2d: Pose2D, cameras: Cameras, *, method: Method = "ransac", min_vie
     if len(rig) < 2:
         raise TriposeError(f"{len(rig)} usable view ({', '.join(rig.names)}); triangulation needs at least 2")
     parts = []
+    ask = partial(triangulate, method=method, min_views=min_views, skeleton=pose2d.skeleton, model=model)
     for start in range(0, len(pose2d.points_px), _CHUNK):
         points = torch.as_tensor(pose2d.points_px[start : start + _CHUNK]).movedim(2, 1)
         score = torch.as_tensor(pose2d.confidence[start : start + _CHUNK]).movedim(2, 1)
         with torch.no_grad():
-            parts.append(triangulate(rig, points, score, method=method, min_views=min_views))
+            parts.append(ask(rig, points, score))
     if not any(bool(torch.isfinite(p.position_mm).any()) for p in parts):
         raise TriposeError(_nothing_found(pose2d, min_views))
     return _as_poses(parts, pose2d, rig, method, min_views)
@@ -66,14 +80,21 @@ def _as_poses(parts: list[Triangulation], pose2d: Pose2D, rig: Cameras, method: 
         views=rig.names,
         n_views=torch.cat([p.n_views for p in parts]).numpy(),
         reprojection_px=torch.cat([p.reprojection_px for p in parts]).movedim(1, 2).numpy(),
-        covariance_mm2=torch.cat([p.covariance_mm2 for p in parts if p.covariance_mm2 is not None]).numpy(),
+        covariance_mm2=_joined([p.covariance_mm2 for p in parts]),
+        prior_share=_joined([p.prior_share for p in parts]),
         up=rig.up,
-        notes={"method": method, "min_views": str(min_views)},
+        notes={"method": method} | ({} if method == "fusion" else {"min_views": str(min_views)}),
     )
     up = rig.up or up_from_body(poses)
     if up and not rig.up:
         poses.notes["up"] = f"{up}: not in the calibration, taken from the standing body"
     return Pose3D(**{**poses.__dict__, "up": up})
+
+
+def _joined(parts: list[Tensor | None]) -> Float[np.ndarray, "time ..."] | None:
+    known = [part for part in parts if part is not None]
+    joined: Float[np.ndarray, "time ..."] | None = torch.cat(known).numpy() if known else None
+    return joined
 
 
 def check_size(poses: Pose3D, where: str) -> None:

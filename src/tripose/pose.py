@@ -65,7 +65,8 @@ class Pose3D:
         reprojection_px: distance between the detected and the reprojected joint in each view, pixels of the ideal
             (undistorted) image; NaN where either is missing, infinite where the joint lies behind the camera. Views
             that were rejected as outliers keep their (large) distance.
-        covariance_mm2: 3x3 covariance of each position from the reprojection errors.
+        covariance_mm2: 3x3 covariance of each position: from the reprojection errors, or by the fusion network.
+        prior_share: how much of a position what is known of bodies decided and not the views, 0..1; of fusion only.
         up: which world axis points up, if known.
         notes: how the poses came about (method, versions, warnings): name -> text.
     """
@@ -79,6 +80,7 @@ class Pose3D:
     n_views: Int[np.ndarray, "time person joint"] | None = None
     reprojection_px: Float[np.ndarray, "time view person joint"] | None = None
     covariance_mm2: Float[np.ndarray, "time person joint 3 3"] | None = None
+    prior_share: Float[np.ndarray, "time person joint"] | None = None
     up: Up | None = None
     notes: dict[str, str] = field(default_factory=dict)
 
@@ -94,6 +96,7 @@ class Pose3D:
             "n_views": (time, person, joint),
             "reprojection_px": (time, len(self.views), person, joint),
             "covariance_mm2": (time, person, joint, 3, 3),
+            "prior_share": (time, person, joint),
         }
         for name, wanted in expected.items():
             value = getattr(self, name)

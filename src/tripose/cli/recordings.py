@@ -14,7 +14,7 @@ from tripose.errors import TriposeError
 if TYPE_CHECKING:
     from tripose.recording import Recording
 
-Method = Literal["auto", "dlt", "ransac", "irls", "algebraic", "volumetric"]
+Method = Literal["auto", "dlt", "ransac", "irls", "fusion", "algebraic", "volumetric"]
 Unit = Literal["mm", "cm", "m"]
 Up = Literal["x", "y", "z", "-x", "-y", "-z"]
 CalibrationOption = Annotated[Path | None, typer.Option(help="Calibration file, instead of the one in the folder.")]
@@ -72,7 +72,7 @@ def predict(
     recordings: Annotated[list[Path], typer.Argument(help="Folders of calibration and videos (or 2D keypoints).")],
     method: Annotated[
         Method,
-        typer.Option(help="How to triangulate; auto: by the model that ships, if there are videos; else ransac."),
+        typer.Option(help="How to triangulate; auto: by the model that ships for videos, or for keypoints."),
     ] = "auto",
     model: Annotated[str | None, typer.Option(help="A model to use instead: folder or shipped name.")] = None,
     min_views: Annotated[int, typer.Option(min=2, help="Agreeing views that make a joint (dlt, ransac, irls).")] = 2,

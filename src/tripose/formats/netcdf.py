@@ -26,6 +26,7 @@ _DIMS = {
     "n_views": _POINT,
     "reprojection_px": ("time", "view", "individual", "keypoint"),
     "covariance_mm2": (*_POINT, "space", "space_2"),
+    "prior_share": _POINT,
 }
 """Dimensions of every variable in the order of `Pose3D`; in the file space stands before keypoint and individual."""
 
@@ -92,6 +93,7 @@ def _dataset(poses: Pose3D) -> xr.Dataset:
         "n_views": poses.n_views,
         "reprojection_px": poses.reprojection_px,
         "covariance_mm2": poses.covariance_mm2,
+        "prior_share": poses.prior_share,
     }
     attributes = {
         "source_software": "tripose",
@@ -143,6 +145,7 @@ def _poses(dataset: xr.Dataset, path: Path, unit: str | None) -> Pose3D:
         n_views=array("n_views"),
         reprojection_px=array("reprojection_px"),
         covariance_mm2=array("covariance_mm2"),
+        prior_share=array("prior_share"),
         up=about.get("up"),
         notes=json.loads(about.get("notes", "{}")),
     )

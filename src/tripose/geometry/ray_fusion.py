@@ -7,6 +7,7 @@ one by the person, so that nothing after it depends on where, how large and how 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from jaxtyping import Float
@@ -38,15 +39,25 @@ class RayBundle:
         """One where there is an observation."""
         return (self.score > 0).to(self.score)
 
+    @cached_property
     def nearest(self) -> Float[Tensor, "batch view joint 3"]:
         """The point of every ray's line that is nearest to the origin of coordinates."""
         origin = self.origin[:, :, None]
-        return origin - self.direction * (self.direction * origin).sum(-1, keepdim=True)
+        near: Tensor = origin - self.direction * (self.direction * origin).sum(-1, keepdim=True)
+        return near
+
+    @cached_property
+    def terms(self) -> Float[Tensor, "batch view joint 9"]:
+        """Of every ray ``P = I - d d^T``, its upper triangle, and ``P o``: what normal equations are sums of."""
+        x, y, z = self.direction.unbind(-1)
+        upper = torch.stack([1 - x * x, -x * y, -x * z, 1 - y * y, -y * z, 1 - z * z], -1)
+        return torch.cat([upper, self.nearest], -1)
 
     def offset(self, position: Float[Tensor, "batch joint 3"]) -> Float[Tensor, "batch view joint 3"]:
         """From positions to the nearest points of the rays."""
-        away = self.origin[:, :, None] - position[:, None]
-        return away - self.direction * (self.direction * away).sum(-1, keepdim=True)
+        at = position[:, None]
+        away: Tensor = self.nearest - at + self.direction * (self.direction * at).sum(-1, keepdim=True)
+        return away
 
 
 def centred(
@@ -109,10 +120,7 @@ def normal_equations(
     rays: RayBundle, weight: Float[Tensor, "batch view joint"]
 ) -> tuple[Float[Tensor, "batch joint 3 3"], Float[Tensor, "batch joint 3"]]:
     """Sums over the views of ``w P`` and ``w P o`` with ``P = I - d d^T``."""
-    x, y, z = rays.direction.unbind(-1)
-    near = rays.nearest()
-    upper = torch.stack([1 - x * x, -x * y, -x * z, 1 - y * y, -y * z, 1 - z * z], -1)
-    total = (weight[..., None] * torch.cat([upper, near], -1)).sum(1)
+    total = (weight[..., None] * rays.terms).sum(1)
     return total[..., (0, 1, 2, 1, 3, 4, 2, 4, 5)].unflatten(-1, (3, 3)), total[..., 6:]
 
 

@@ -88,7 +88,12 @@ def _rays(
 ) -> tuple[RayBundle, Bool[Tensor, " person"]]:
     """All people side by side, and which of them two views or more see; those who are not become harmless."""
     with torch.no_grad(), torch.autocast(points_px.device.type, enabled=False):
-        direction = cameras.to(torch.float64).rays(points_px)
+        shape, joints = points_px.shape[:-3], points_px.shape[-2]
+        if cameras.K.ndim == 3:  # one rig for all: more points of the same views
+            side_by_side = cameras.to(torch.float64).rays(points_px.movedim(-3, 0).flatten(1, -2))
+            direction = side_by_side.unflatten(1, (*shape, joints)).movedim(0, -3)
+        else:
+            direction = cameras.to(torch.float64).rays(points_px)
         usable = (score > 0) & torch.isfinite(score) & direction.isfinite().all(-1)
         score = torch.where(usable, score.clamp(max=1.0), 0.0).flatten(0, -3)
         direction = torch.where(usable[..., None], direction, direction.new_tensor([0.0, 0.0, 1.0])).flatten(0, -4)

@@ -44,7 +44,7 @@ class Fusion:
     view_channels: int = 32
     channels: int = 64
     layers: int = 2
-    heads: int = 4
+    heads: int = 2
 
 
 class Fused(NamedTuple):
@@ -282,7 +282,8 @@ def _turned(vectors: Float[Tensor, "batch *any 3"], frame: Frame, size: bool = T
 def _to_places(values: Float[Tensor, "*batch joint value"], layout: Layout) -> Float[Tensor, "*batch side kind value"]:
     """From joints to places; zeros where there is no joint."""
     padded = torch.cat([values, torch.zeros_like(values[..., :1, :])], -2)
-    return padded.index_select(-2, layout.joint_of.flatten()).unflatten(-2, layout.joint_of.shape)
+    places: Tensor = padded.index_select(-2, layout.joint_of.flatten()).unflatten(-2, layout.joint_of.shape)
+    return places
 
 
 def _to_joints(values: Float[Tensor, "*batch side kind value"], layout: Layout) -> Float[Tensor, "*batch joint value"]:

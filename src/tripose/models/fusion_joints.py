@@ -61,7 +61,7 @@ def layout_of(joints: Sequence[str]) -> Layout:
     """
     named = [_kind_and_sides(joint) for joint in joints]
     kinds = [kind for kind in KINDS if any(kind == k for k, _ in named)]
-    if not set(_NEEDED) <= set(kinds):
+    if not is_body(joints):
         raise TriposeError(f"fusion needs shoulders and hips; these joints are {', '.join(joints)}")
     joint_of = [[len(joints)] * len(kinds) for _ in range(2)]
     for number, (kind, sides) in enumerate(named):
@@ -80,6 +80,11 @@ def layout_of(joints: Sequence[str]) -> Layout:
         torch.tensor(place_of),
         torch.tensor(bones),
     )
+
+
+def is_body(joints: Sequence[str]) -> bool:
+    """Whether there are both shoulders and both hips, which fusion needs."""
+    return {f"{side}_{kind}" for side in ("left", "right") for kind in _NEEDED} <= set(joints)
 
 
 def known(joint: str) -> bool:

@@ -29,7 +29,8 @@ class SidedAttention(nn.Module):
         """Tokens plus what they learned from each other."""
         y = self.norm(x)
         own, other = self.answer(y).chunk(2, -1)
-        answers = torch.cat([own, other.flip(-3)], -2)
+        (own_left, own_right), (other_left, other_right) = own.unbind(-3), other.unbind(-3)
+        answers = torch.cat([own_left, other_right, own_right, other_left], -2).unflatten(-2, (2, -1))
         keys, values = answers.chunk(2, -1)
         result: Tensor = x + self.out(attend(self.ask(y), keys, values, self.heads))
         return result

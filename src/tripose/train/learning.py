@@ -49,7 +49,8 @@ class Learning(lightning.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """AdamW, a linear warm-up, then a cosine that ends at zero, or what was reached."""
-        settings, steps = self.config.optimiser, self.config.steps
+        settings: Optimiser = self.config.optimiser
+        steps: int = self.config.steps
         warmup = settings.warmup_steps
 
         def share(step: int) -> float:
@@ -57,7 +58,8 @@ class Learning(lightning.LightningModule):
                 return (step + 1) / (warmup + 1)
             if settings.schedule == "constant":
                 return 1.0
-            return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, steps - warmup))))
+            done: float = min(1.0, (step - warmup) / max(1, steps - warmup))
+            return (1 + math.cos(math.pi * done)) / 2
 
         optimiser = torch.optim.AdamW(self._rates, fused=True)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, share)

@@ -14,23 +14,27 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal, cast, get_args
 
-from tripose import __version__
+from tripose import __version__, triangulation
 from tripose.errors import TriposeError
 from tripose.formats.netcdf import read_netcdf, write_netcdf
-from tripose.geometry import triangulate as classical
 from tripose.lifting import check_size, lift
 from tripose.models.config import Evidence
+from tripose.models.fusion_joints import is_body
 from tripose.models.placing import standing
-from tripose.models.weights import digest, load_model
+from tripose.models.weights import digest, is_fusion, load_fusion, load_model
 from tripose.pose import Pose3D
 from tripose.recording import Recording
 from tripose.verbs.keypoints import Progress, ahead, keypoints_of
 from tripose.verbs.predict_learned import lift_learned
 from tripose.verbs.stages import fingerprint, finished, make_folder
 
-Method = Literal["auto", "dlt", "ransac", "irls", "algebraic", "volumetric"]
-"""Classical triangulation of keypoints, a learned model, or what suits the recording."""
-SHIPPED_MODELS = {"algebraic": "algebraic-synthetic", "volumetric": "volumetric-synthetic"}
+Method = Literal["auto", "dlt", "ransac", "irls", "fusion", "algebraic", "volumetric"]
+"""Triangulation of keypoints, a model that looks at images, or what suits the recording."""
+SHIPPED_MODELS = {
+    "algebraic": "algebraic-synthetic",
+    "volumetric": "volumetric-synthetic",
+    "fusion": triangulation.FUSION,
+}
 """Method -> the model that ships with the package."""
 
 
@@ -50,8 +54,9 @@ def predict(
 
     Args:
         recording: calibrated views.
-        method: "dlt", "ransac" or "irls", see `tripose.geometry.triangulate`; "algebraic" or "volumetric", learned,
-            from images only; "auto": volumetric where there are images, else RANSAC. The result's notes say which.
+        method: "dlt", "ransac", "irls" or "fusion", of keypoints, see `tripose.triangulation`; "algebraic" or
+            "volumetric", learned, from images only; "auto": volumetric where there are images, else fusion, or RANSAC
+            where the joints are not those of a human body. The result's notes say which.
         model: folder or name of a model, which is used then, whatever `method` says.
         min_views: smallest number of agreeing views that makes a joint; of classical triangulation only.
         height_mm: of the person, for a single camera; None: it stands on the floor, at height 0 of the world.
@@ -62,19 +67,25 @@ def predict(
         TriposeError: an unknown method, fewer than two usable views (for the volumetric model: fewer than one), nobody
             found, bones of impossible length (wrong unit), or a learned method for keypoint files.
     """
-    method, name = choose(recording, method, model)
-    if name is not None and min_views != 2:
+    chosen, name = choose(recording, method, model)
+    if min_views != 2 and name is not None:
         raise TriposeError(
             f"min_views is {min_views}, which only dlt, ransac and irls know; give one of them as method"
         )
     result = None if out is None else out / f"{recording.name}.nc"
-    key = fingerprint(recording, method, *((min_views,) if name is None else (name, digest(name), height_mm)))
+    key = fingerprint(recording, chosen, *((min_views,) if name is None else (name, digest(name), height_mm)))
     done = finished(result, read_netcdf)
     if done is not None and done.notes.get("fingerprint") == key:
         return done
-    if name is None:
+    if name is None or chosen == "fusion":
         pose2d = keypoints_of(recording, out=out, progress=progress)
-        poses = lift(pose2d, recording.cameras, method=cast(classical.Method, method), min_views=min_views)
+        if method == "auto" and not is_body(pose2d.skeleton.joints):
+            chosen, name = "ransac", None
+        by = cast(triangulation.Method, chosen)
+        fusion = None if name is None else load_fusion(name)
+        poses = lift(pose2d, recording.cameras, method=by, min_views=min_views, model=fusion)
+        if name is not None:
+            poses.notes["method"] = f"fusion ({Path(name).name})"
     else:
         pieces = None if out is None else out / f".{recording.name}.{key}.learned"
         poses = _learned(recording, name, height_mm, pieces, out, progress)
@@ -103,15 +114,17 @@ def choose(recording: Recording, method: Method, model: Path | str | None) -> tu
     if method not in get_args(Method):
         raise TriposeError(f"no method is called {method!r}; there are {', '.join(get_args(Method))}")
     if model is None and method == "auto":
-        method = "volumetric" if recording.videos else "ransac"
-    classically = model is None and method in classical.METHODS
+        method = "volumetric" if recording.videos else "fusion"
+    if model is not None and is_fusion(model):
+        method = "fusion"
+    classically = method == "fusion" or (model is None and method in triangulation.METHODS)
     if len(recording.cameras) < 2 and (classically or method == "algebraic" or not recording.videos):
         raise TriposeError(
             f"{recording.folder}: {len(recording.cameras)} usable view ({', '.join(recording.cameras.names)}); "
             "triangulation needs at least 2; the volumetric model can do with one, if it is a video"
         )
     if classically:
-        return method, None
+        return method, str(model or SHIPPED_MODELS[method]) if method == "fusion" else None
     if not recording.videos:
         asked = f"the model {model}" if model is not None else f"the method {method!r}"
         raise TriposeError(f"{recording.folder} has keypoint files and no videos; {asked} needs images")
