@@ -112,7 +112,7 @@ def test_evaluating_an_index_without_detections_and_with_a_model(tmp_path):
     write_index([detected("walk", 3, 4, tmp_path)], tmp_path / "index.npz")
     command = [sys.executable, "-m", "tripose.cli", "evaluate", tmp_path / "index.npz", "--out", tmp_path / "out"]
     for words, sentence in (
-        (["--model", "x"], "holds detections"),
+        (["--model", "volumetric-synthetic"], "looks at images and not keypoints"),
         (["--every", "2"], "--every 2 takes rows of a stored data set"),
         (["--labels", "x.npy"], "--labels belongs to results.pkl"),
     ):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 import warnings
 
-from tripose.cli import recordings, training
+from tripose.cli import recordings, tables, training
 from tripose.cli.common import app, say
 from tripose.errors import TriposeError
 
-__all__ = ["main", "recordings", "training"]
+__all__ = ["main", "recordings", "tables", "training"]
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ from tripose.cli.common import app, console, progress, say
 from tripose.errors import TriposeError, missing_extra
 
 if TYPE_CHECKING:
-    from tripose.evaluation.tables import Tables
+    pass
 
 Difficulty = Literal["mixed", "clear", "occluded", "truncated"]
 
@@ -36,136 +36,6 @@ def train(
     folder = out or Path("runs") / config.stem
     run(read_config(config, changes or ()), folder, say=lambda text: say("train", text))
     console.print(f"{folder}: best, last, metrics.json", highlight=False, soft_wrap=True)
-
-
-@app.command()
-def evaluate(
-    data: Annotated[
-        list[str],
-        typer.Argument(
-            help="synth-bench, a stored data set (tripose synth, tripose prepare), an index with detections, "
-            "predictions.npz files, results.pkl of the published code, or poses of several people, one .nc a scene."
-        ),
-    ],
-    models: Annotated[
-        list[str] | None,
-        typer.Option("--model", help="Model: folder or shipped name; NAME=FOLDER names it in the tables."),
-    ] = None,
-    views: Annotated[
-        str, typer.Option(help="all, pairs, a number of cameras, names as left+right; commas between.")
-    ] = "all",
-    classical: Annotated[
-        str, typer.Option(help="Classical methods on the first model's keypoints, or none.")
-    ] = "dlt,ransac,irls",
-    every: Annotated[int, typer.Option(min=1, help="Only every n-th row of a stored data set.")] = 1,
-    labels: Annotated[
-        Path | None,
-        typer.Option(help="Truth of results.pkl, human36m-multiview-labels-*.npy; of .nc files, an index."),
-    ] = None,
-    exact: Annotated[bool, typer.Option(help="Networks in float32, even where bfloat16 is faster.")] = False,
-    out: Annotated[Path, typer.Option(help="Folder for predictions, tables and plots.")] = Path("out/evaluation"),
-) -> None:
-    """Errors of models, and of dlt, ransac and irls on the first model's keypoints or on detections; of predictions."""
-    from tripose.data.scenes import is_index
-
-    files = [Path(path) for path in data]
-    if labels is not None and files[0].suffix not in (".pkl", ".nc"):
-        raise TriposeError(f"--labels belongs to results.pkl of the published code or to .nc; {data[0]} has a truth")
-    if len(data) == 1 and files[0].suffix == ".pkl":
-        from tripose.verbs.evaluate import evaluate_results
-
-        return _errors(evaluate_results(files[0], labels, out, every=every), out)
-    if every > 1 and not files[0].is_dir():
-        raise TriposeError(f"--every {every} takes rows of a stored data set or of results.pkl, which {data[0]} is not")
-    if files[0].suffix == ".nc":
-        if models:
-            raise TriposeError(f"{data[0]} holds poses; models look at images, so leave out --model")
-        return _people(files, labels, out)
-    if len(data) == 1 and is_index(files[0]):
-        if models:
-            raise TriposeError(f"{data[0]} holds detections; models look at the crops beside an index")
-        return _errors(_evaluate_index(files[0], out, classical, views), out)
-    if all(file.suffix == ".npz" for file in files):
-        from tripose.verbs.evaluate import evaluate_again
-
-        return _errors(evaluate_again(files, out), out)
-    if len(data) > 1:
-        raise TriposeError("several data sets are given; evaluate one at a time, or their predictions.npz together")
-    return _errors(_evaluate_models(data[0], models or [], out, classical, views, every, exact), out)
-
-
-def _evaluate_index(index: Path, out: Path, classical: str, views: str) -> Tables:
-    from tripose.evaluation.choices import parse_choices
-    from tripose.verbs.evaluate import evaluate_index, parse_classical
-
-    methods, choices = parse_classical(classical), parse_choices(views)
-    with progress("evaluating") as step:
-        return evaluate_index(index, out, classical=methods, views=choices, progress=step)
-
-
-def _evaluate_models(
-    data: str, models: list[str], out: Path, classical: str, views: str, every: int, exact: bool
-) -> Tables:
-    import torch
-
-    from tripose.data.joints import TRANSFER_JOINTS
-    from tripose.evaluation.choices import parse_choices
-    from tripose.evaluation.transfer import Transferred
-    from tripose.models.weights import load_model
-    from tripose.verbs.evaluate import evaluate as run
-    from tripose.verbs.evaluate import open_stored, parse_classical, parse_models
-
-    named = parse_models(models)
-    if not named:
-        raise TriposeError("no model is given: --model NAME, for example --model algebraic-synthetic")
-    baselines, dtype = parse_classical(classical), torch.float32 if exact else None
-    if data == "synth-bench":
-        from tripose.verbs.synth_bench import evaluate_bench  # needs an extra, which stored data sets do not
-
-        with progress("synth-bench") as step:
-            return evaluate_bench(named, out, classical=baselines, dtype=dtype, progress=step)
-    joints = load_model(next(iter(named.values()))).config.joints
-    samples = open_stored(data, joints)
-    if isinstance(samples, Transferred):
-        other = samples.samples.skeleton.name
-        say("evaluate", f"{data} has no {joints.name}: {len(TRANSFER_JOINTS)} joints are compared with {other}")
-    rows, about = range(0, len(samples), every), {"data": data, "views": views, "every": str(every)}
-    with progress("evaluating") as step:
-        return run(
-            named,
-            samples,
-            out,
-            classical=baselines,
-            views=parse_choices(views),
-            rows=rows,
-            dtype=dtype,
-            about=about,
-            progress=step,
-        )
-
-
-def _people(results: list[Path], labels: Path | None, out: Path) -> None:
-    from tripose.evaluation.people import people_cells
-    from tripose.verbs.evaluate_people import evaluate_people
-
-    _show(people_cells(evaluate_people(results, labels, out, say=lambda text: say("evaluate", text))), out)
-
-
-def _errors(tables: Tables, out: Path) -> None:
-    from tripose.evaluation.markdown import error_cells
-
-    _show(error_cells(tables["by_group"]), out)
-
-
-def _show(cells: list[list[str]], out: Path) -> None:
-    from rich.table import Table
-
-    head, *rows = cells
-    table = Table(*head)
-    for row in rows:
-        table.add_row(*row)
-    console.print(table)
-    console.print(str(out / "report.md"), highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -286,13 +156,40 @@ def convert(
 
 
 @app.command()
+def fit_detector(
+    recordings: Annotated[list[Path], typer.Argument(help="Folders of calibration and videos (or 2D keypoints).")],
+    out: Annotated[Path, typer.Option(help="YAML file to write.")] = Path("detector.yaml"),
+    keypoints: Annotated[Path | None, typer.Option(help="Folder of 2D keypoints to use.")] = None,
+    skeleton: Annotated[str | None, typer.Option(help="Skeleton of the keypoints, e.g. body25b.")] = None,
+) -> None:
+    """Measure how bad a detector is on recordings with three views or more, for training fusion on its errors."""
+    from tripose.recording import Recording
+    from tripose.verbs.fit_detector import fit_detector as fit
+
+    opened = [Recording.open(path, keypoints=keypoints, skeleton=skeleton) for path in recordings]
+    with progress("measuring") as step:
+        noise = fit(opened, out, progress=step)
+    said = f"usual error {100 * noise.sigma[0]:.2g} to {100 * noise.sigma[1]:.2g} % of the person's size"
+    console.print(f"{said}; {out}", highlight=False, soft_wrap=True)
+
+
+@app.command()
 def onnx(
     model: Annotated[Path, typer.Argument(help="Model folder.")],
     out: Annotated[Path, typer.Argument(help="File to write, NAME.onnx.")],
+    skeleton: Annotated[str, typer.Option(help="Joints of the detector, for a fusion model.")] = "coco17",
 ) -> None:
     """Write a model as an ONNX graph with any number of views, checked against the model."""
+    from tripose.models.weights import is_fusion
+    from tripose.skeleton import skeleton_named
     from tripose.verbs.onnx import export_onnx
 
+    if is_fusion(model):
+        from tripose.verbs.onnx_fusion import export_fusion
+
+        metres = export_fusion(model, skeleton_named(skeleton), out)
+        console.print(f"{out}: differs from torch by at most {1000 * metres:.2g} mm", highlight=False, soft_wrap=True)
+        return
     apart = export_onnx(model, out)
     units = {"keypoints_mm": "mm", "keypoints_px": "px"}
     said = ", ".join(f"{apart[name]:.2g} {unit}" for name, unit in units.items() if name in apart)

@@ -1,18 +1,24 @@
-"""Classical triangulation of detections that a data set holds, by the number of cameras: no images, no network."""
+"""Triangulation of detections that a data set holds, by geometry or fusion models: no images."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 from jaxtyping import Float
+from torch import Tensor
 
+from tripose.cameras import Cameras
 from tripose.data.scenes import Scene
 from tripose.errors import TriposeError
 from tripose.evaluation.choices import Choice, chosen_views
 from tripose.evaluation.methods import answered
 from tripose.evaluation.predictions import Predictions, merge
 from tripose.geometry.triangulate import Method
+from tripose.models.fusing import fuse
+from tripose.models.fusion import FusionTriangulation
+from tripose.skeleton import Skeleton
 
 
 def evaluate_detected(
@@ -20,30 +26,36 @@ def evaluate_detected(
     methods: Sequence[Method],
     choices: Sequence[Choice] = ("all",),
     progress: Callable[[int, int | None], None] = lambda done, total: None,
+    *,
+    models: Mapping[str, FusionTriangulation] | None = None,
 ) -> Predictions:
     """Positions from the detections of scenes, from each choice of their cameras; the truth is only copied.
 
     Rows are counted through all scenes, which are the groups. Where fewer than two views agree, the robust methods
-    leave a joint out; here the DLT of all views answers then, so that means are over the same joints.
+    leave a joint out; here the DLT of all views answers then, so that means are over the same joints. Fusion answers
+    also where only one view or none sees a joint of somebody: there its error counts, and DLT's is missing.
 
     Args:
         scenes: with detections and truth.
-        methods: which.
+        methods: which classical ones.
         choices: of cameras.
         progress: called with the number of scenes that are done, and of all.
+        models: name in the tables -> fusion model.
 
     Raises:
         TriposeError: no method, a scene without detections, or no scene that has as many cameras as are asked for.
     """
-    if not methods:
-        raise TriposeError("there is no method to evaluate: --classical dlt,ransac,irls")
+    answers: dict[str, _Answer] = {method: partial(_classically, method) for method in methods}
+    answers |= {name: partial(_fused, model) for name, model in (models or {}).items()}
+    if not answers:
+        raise TriposeError("there is no method to evaluate: --classical dlt,ransac,irls or --model fusion-simulated")
     parts, first = list[Predictions](), 0
     for number, scene in enumerate(scenes):
         for views in chosen_views(choices, scene.cameras.names):
             if len(views) < 2:
                 raise TriposeError("1 camera is chosen; triangulation needs at least 2")
-            for method in methods:
-                parts.append(_predictions(scene, method, views, first))
+            for method, answer in answers.items():
+                parts.append(_predictions(scene, method, answer, views, first))
         first += len(scene.frame)
         progress(number + 1, len(scenes))
     if not parts:
@@ -52,21 +64,37 @@ def evaluate_detected(
     return merge(*parts)
 
 
-def _predictions(scene: Scene, method: Method, views: tuple[int, ...], first: int) -> Predictions:
+_Answer = Callable[[Cameras, np.ndarray, np.ndarray, Skeleton], Tensor]
+"""From cameras, points [row view joint 2], confidences and joints to positions."""
+
+
+def _classically(
+    method: Method, rig: Cameras, points_px: np.ndarray, confidence: np.ndarray, skeleton: Skeleton
+) -> Tensor:
+    return answered(method, rig, points_px, confidence)
+
+
+def _fused(
+    model: FusionTriangulation, rig: Cameras, points_px: np.ndarray, confidence: np.ndarray, skeleton: Skeleton
+) -> Tensor:
+    return fuse(model, rig, points_px, confidence, skeleton.joints).position_mm
+
+
+def _predictions(scene: Scene, method: str, answer: _Answer, views: tuple[int, ...], first: int) -> Predictions:
     rows, given = len(scene.frame), np.zeros((len(scene.frame), len(scene.cameras)), dtype=bool)
     given[:, list(views)] = True
     return Predictions(
         row=first + np.arange(rows),
         method=np.full(rows, method),
         views=given,
-        keypoints_mm=_triangulated(scene, method, views),
+        keypoints_mm=_triangulated(scene, answer, views),
         truth_mm=scene.keypoints_mm,
         group=np.full(rows, scene.name),
         skeleton=scene.skeleton,
     )
 
 
-def _triangulated(scene: Scene, method: Method, views: tuple[int, ...]) -> Float[np.ndarray, "row joint 3"]:
+def _triangulated(scene: Scene, answer: _Answer, views: tuple[int, ...]) -> Float[np.ndarray, "row joint 3"]:
     if scene.detections is None:
         raise TriposeError(
             f"scene {scene.name!r} has no detections; models look at the crops that are beside its index"
@@ -74,5 +102,5 @@ def _triangulated(scene: Scene, method: Method, views: tuple[int, ...]) -> Float
     some = list(views)
     rig = scene.cameras.select([scene.cameras.names[v] for v in some])
     points, confidence = scene.detections.points_px[:, some], scene.detections.confidence[:, some]
-    position: Float[np.ndarray, "row joint 3"] = answered(method, rig, points, confidence).numpy()
+    position: Float[np.ndarray, "row joint 3"] = answer(rig, points, confidence, scene.skeleton).numpy()
     return position

@@ -83,6 +83,13 @@ def prior_share(found: Fused) -> Float[Tensor, "batch joint"]:
     return share.clamp(0, 1)
 
 
+def calibrated(model: FusionTriangulation, found: Fused, rays: RayBundle) -> Fused:
+    """With covariances instead of scale matrices, as calibrated for the number of views that see a person."""
+    scale = model.covariance_scale.double() * FREEDOM / (FREEDOM - 2)
+    views = (rays.score.amax(-1) > 0).sum(-1).clamp(max=len(scale) - 1)
+    return found._replace(covariance=found.covariance * scale[views][:, None, None, None])
+
+
 def _rays(
     cameras: Cameras, points_px: Float[Tensor, "*batch view joint 2"], score: Float[Tensor, "*batch view joint"]
 ) -> tuple[RayBundle, Bool[Tensor, " person"]]:
@@ -105,13 +112,11 @@ def _rays(
 def _run(model: FusionTriangulation, rays: RayBundle, layout: Layout, seen: Bool[Tensor, " person"]) -> Fused:
     """The network's answers, NaN for who is not seen by two views, with calibrated covariances."""
     parts = []
-    scale = model.covariance_scale.double() * FREEDOM / (FREEDOM - 2)
     with torch.inference_mode():
         for start in range(0, max(len(seen), 1), _CHUNK):
             some = slice(start, start + _CHUNK)
-            part = model(RayBundle(rays.origin[some], rays.direction[some], rays.score[some]), layout).second
-            views = (rays.score[some].amax(-1) > 0).sum(-1).clamp(max=len(scale) - 1)
-            parts.append(part._replace(covariance=part.covariance * scale[views][:, None, None, None]))
+            part = RayBundle(rays.origin[some], rays.direction[some], rays.score[some])
+            parts.append(calibrated(model, model(part, layout).second, part))
     joined = Fused(*(torch.cat(field) for field in zip(*parts, strict=True)))
     hidden = ~seen
     return joined._replace(

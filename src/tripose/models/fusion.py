@@ -204,28 +204,26 @@ def _features(
     """Of joints in views, of views, of joints; and positions: [batch (view) side (kind) feature], on each side in its
     mirror, in units of the body.
     """
-    seen, score, size = rays.seen, rays.score, frame.size
+    seen, score = rays.seen.float(), rays.score.float()
     usual = score.sum((1, 2), keepdim=True) / seen.sum((1, 2), keepdim=True).clamp(min=1)
     relative = (score / usual.clamp(min=1e-3)).clamp(max=3) - 1
-    camera = _turned(rays.origin - frame.middle[:, None], frame)
-    direction = _turned(rays.direction, frame, size=False)
-    origin = camera[:, :, None]
-    passing = origin - direction * (direction * origin).sum(-1, keepdim=True)
+    # Differences of places are taken in float64; what is left is near one.
+    own = Frame(*(part.float() for part in frame))
+    camera = _turned((rays.origin - frame.middle[:, None]).float(), own)
+    passing = _turned(rays.offset(frame.middle[:, None]).float(), own)
+    missed = _turned(rays.offset(position).float(), own)
     at = _turned(position - frame.middle[:, None], frame)
-    away = origin - at[:, None]
-    missed = away - direction * (direction * away).sum(-1, keepdim=True)
     far = missed.norm(dim=-1, keepdim=True)
     vectors = torch.cat([passing.clamp(-2, 2), torch.asinh(missed / 0.03) / 3], -1)
     plain = torch.stack([seen, score, relative], -1)
     both = torch.cat([plain, vectors, torch.asinh(far / 0.02) / 2, torch.log(score.clamp(min=0.01))[..., None] / 3], -1)
-    both = (both * seen[..., None]).float()
-    of_observations = _mirrored(_to_places(both, layout), ((3, 6)))
+    of_observations = _mirrored(_to_places(both * seen[..., None], layout), ((3, 6)))
     distance = camera.norm(dim=-1, keepdim=True).clamp(min=1e-2)
     views = (rays.score.amax(-1) > 0).sum(1)[:, None, None].expand_as(distance)
     of_view = torch.cat([camera / distance, (torch.log(distance) - 1.2) / 0.5, ((views - 4) / 3).clamp(max=2)], -1)
-    of_views = _mirrored(of_view[:, :, None, None].expand(-1, -1, 2, 1, -1).float(), ((0,)))[..., 0, :]
+    of_views = _mirrored(of_view[:, :, None, None].expand(-1, -1, 2, 1, -1), ((0,)))[..., 0, :]
     variance = covariance.diagonal(dim1=-2, dim2=-1).sum(-1)
-    uncertain = torch.log(variance.clamp(min=1e-12).sqrt() / size[:, None]).clamp(-6, 3) / 3
+    uncertain = torch.log(variance.clamp(min=1e-12).sqrt() / frame.size[:, None]).clamp(-6, 3) / 3
     share = seen.sum(1) / (rays.score.amax(-1) > 0).sum(1, keepdim=True).clamp(min=1)
     of_joint = torch.cat([at.clamp(-1.6, 1.6), uncertain[..., None], share[..., None]], -1)
     of_joints = _mirrored(_to_places(of_joint.float(), layout), ((0,)))
@@ -272,10 +270,10 @@ def _precision(factors: Float[Tensor, "*batch 6"]) -> Float[Tensor, "*batch 3 3"
     return matrix
 
 
-def _turned(vectors: Float[Tensor, "batch *any 3"], frame: Frame, size: bool = True) -> Float[Tensor, "batch *any 3"]:
+def _turned(vectors: Float[Tensor, "batch *any 3"], frame: Frame) -> Float[Tensor, "batch *any 3"]:
     """Into the frame of the body, in its units."""
-    flat = vectors.flatten(1, -2) @ frame.axes.mT
-    turned: Tensor = (flat / frame.size[:, None, None] if size else flat).view_as(vectors)
+    axes = frame.axes / frame.size[:, None, None]
+    turned: Tensor = (vectors.flatten(1, -2) @ axes.mT).view_as(vectors)
     return turned
 
 

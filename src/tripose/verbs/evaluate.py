@@ -26,7 +26,7 @@ from tripose.geometry.triangulate import Method as Baseline
 from tripose.models.config import Evidence
 from tripose.models.inference import for_inference
 from tripose.models.placing import Place, standing
-from tripose.models.weights import Model, load_model
+from tripose.models.weights import Model, load_fusion, load_model
 from tripose.skeleton import Skeleton
 
 
@@ -171,29 +171,33 @@ def evaluate_index(
     out: Path,
     *,
     classical: Sequence[Baseline] = METHODS,
+    models: Mapping[str, Path | str] | None = None,
     views: Sequence[Choice] = ("all",),
     progress: Callable[[int, int | None], None] = lambda done, total: None,
 ) -> Tables:
-    """Evaluate classical triangulation of the detections that an index of scenes holds.
+    """Evaluate triangulation of the detections that an index of scenes holds.
 
     Args:
         index: npz, see `tripose.data.scenes`.
         out: as in `evaluate`.
-        classical: which methods.
+        classical: which classical methods.
+        models: name in the tables -> fusion model: folder, or name of one that ships.
         views: which cameras of each scene are used.
         progress: called with the number of scenes that are done, and of all.
 
     Raises:
-        TriposeError: a damaged index or one without detections, no method, or `out` cannot be written.
+        TriposeError: a damaged index or one without detections, no method, a model that looks at images, or `out`
+            cannot be written.
     """
     check_plots()
     _check_folder(out)
+    loaded = {name: load_fusion(place) for name, place in (models or {}).items()}
     scenes = read_index(index)
     try:
-        found = evaluate_detected(scenes, classical, views, progress)
+        found = evaluate_detected(scenes, classical, views, progress, models=loaded)
     except TriposeError as error:
         raise TriposeError(f"{index}: {error}") from error
-    return write_report(found, out, {"data": str(index)})
+    return write_report(found, out, {"data": str(index), **{f"model {n}": str(p) for n, p in (models or {}).items()}})
 
 
 def _check_folder(out: Path) -> None:

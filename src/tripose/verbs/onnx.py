@@ -123,11 +123,7 @@ def export_onnx(folder: Path | str, path: Path | str) -> dict[str, float]:
             the file cannot be written, or it differs from torch by more than 0.05 mm or 0.001 px (see `_check`); then
             no file is left.
     """
-    for library in ("onnx", "onnxscript", "onnxruntime"):
-        try:
-            import_module(library)
-        except ImportError:
-            raise missing_extra(library, "onnx") from None
+    check_libraries()
     folder, path = Path(folder), Path(path)
     model = load_model(folder)
     if isinstance(model, RansacTriangulation):
@@ -148,12 +144,25 @@ def export_onnx(folder: Path | str, path: Path | str) -> dict[str, float]:
         return _check(part, model, path)
 
 
+def check_libraries() -> None:
+    """Refuse to begin without what is needed.
+
+    Raises:
+        TriposeError: naming the library and its extra.
+    """
+    for library in ("onnx", "onnxscript", "onnxruntime"):
+        try:
+            import_module(library)
+        except ImportError:
+            raise missing_extra(library, "onnx") from None
+
+
 def _trace(graph: AlgebraicGraph | VolumetricGraph) -> Any:
     batch, view = torch.export.Dim("batch"), torch.export.Dim("view")
     free = {"images": {0: batch, 1: view}, "projections": {0: batch, 1: view}, "center_mm": {0: batch}, "world_up": {}}
     images, cameras, center_mm = _example(graph.model.config, *_TRACED)
     inputs = _inputs(graph.model.config, images, cameras, center_mm)
-    with torch.no_grad(), _quiet():
+    with torch.no_grad(), quiet():
         return torch.onnx.export(
             graph.eval(),
             kwargs=inputs,
@@ -262,7 +271,7 @@ def _axis(up: Up) -> Float[Tensor, 3]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without the exporter's remarks about torchvision, axis names and its own deprecations."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level

@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy.spatial.transform import Rotation
+
+import tripose as tp
+from scene import observe, ring, walk_mm
+from tripose.errors import TriposeError
+from tripose.geometry.ray_fusion import RayBundle
+from tripose.models.fusing import fuse
+from tripose.models.fusion import Fusion, FusionTriangulation
+from tripose.models.fusion_joints import KINDS, layout_of
+from tripose.models.weights import load_fusion, load_model, save_model
+from tripose.skeleton import BODY25, COCO17, H36M17, HALPE26, MPII16, PANOPTIC19, custom
+
+SKELETONS = [COCO17, HALPE26, H36M17, MPII16, BODY25, PANOPTIC19]
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    return load_fusion("fusion-simulated")
+
+
+def random_rays(skeleton, views=3, people=4, seed=0):
+    g = torch.Generator().manual_seed(seed)
+    shape = (people, views, len(skeleton))
+    origin = 4 * torch.nn.functional.normalize(torch.randn(people, views, 3, generator=g), dim=-1)
+    points = 0.4 * torch.randn(people, 1, len(skeleton), 3, generator=g)
+    at = points + 0.03 * torch.randn(*shape, 3, generator=g)
+    score = torch.rand(*shape, generator=g)
+    direction = torch.nn.functional.normalize(at - origin[:, :, None], dim=-1)
+    return RayBundle(origin.double(), direction.double(), torch.where(score < 0.2, 0.0, score).double())
+
+
+@pytest.mark.parametrize("skeleton", SKELETONS, ids=lambda s: s.name)
+def test_turning_scaling_and_moving_the_world_changes_nothing(shipped, skeleton):
+    rays, layout = random_rays(skeleton), layout_of(skeleton.joints)
+    turn = torch.from_numpy(Rotation.random(random_state=1).as_matrix())
+    other = RayBundle(730 * rays.origin @ turn.mT + 5000, rays.direction @ turn.mT, rays.score)
+    with torch.no_grad():
+        here, there = (shipped(r, layout).second for r in (rays, other))
+    np.testing.assert_allclose(there.position / 730, (here.position @ turn.mT) + 5000 / 730, atol=1e-5)
+    np.testing.assert_allclose(there.covariance / 730**2, turn @ here.covariance @ turn.mT, atol=1e-6)
+
+
+@pytest.mark.parametrize("skeleton", SKELETONS, ids=lambda s: s.name)
+def test_a_mirrored_person_with_swapped_labels_is_mirrored(shipped, skeleton):
+    rays, layout, mirror = random_rays(skeleton), layout_of(skeleton.joints), skeleton.mirror
+    flip = torch.tensor([-1.0, 1.0, 1.0], dtype=torch.float64)
+    other = RayBundle(rays.origin * flip, (rays.direction * flip)[:, :, mirror], rays.score[:, :, mirror])
+    with torch.no_grad():
+        here, there = (shipped(r, layout).second for r in (rays, other))
+    np.testing.assert_allclose(there.position, (here.position * flip)[:, mirror], atol=1e-6)
+
+
+def test_the_order_of_views_and_views_that_see_nobody_change_nothing(shipped):
+    rays, layout = random_rays(COCO17, views=4), layout_of(COCO17.joints)
+    order = [3, 1, 0, 2]
+    nothing = torch.zeros_like(rays.score[:, :2])
+    other = RayBundle(
+        torch.cat([rays.origin[:, order], -rays.origin[:, :2]], 1),
+        torch.cat([rays.direction[:, order], rays.direction[:, :2]], 1),
+        torch.cat([rays.score[:, order], nothing], 1),
+    )
+    with torch.no_grad():
+        here, there = (shipped(r, layout).second for r in (rays, other))
+    np.testing.assert_allclose(there.position, here.position, atol=1e-6)
+    np.testing.assert_allclose(there.weight[:, :4], here.weight[:, order], rtol=1e-4)
+
+
+def walking(views=4, noise_px=3.0, frames=6):
+    cameras, truth = ring(views), walk_mm(frames)
+    seen = observe(cameras, [truth], noise_px)[:, :, 0]
+    return cameras, truth, seen[..., :2], seen[..., 2]
+
+
+def test_good_views_are_not_harmed():
+    cameras, truth, points, score = walking(views=5)
+    errors = {}
+    for method in ("irls", "fusion"):
+        found = tp.triangulate(cameras, points, score, method=method, skeleton=COCO17)
+        errors[method] = np.linalg.norm(found.position_mm.numpy() - truth, axis=-1)
+    assert np.median(errors["fusion"]) < np.median(errors["irls"]) + 0.3
+    assert errors["fusion"].max() < 60
+
+
+def test_what_is_returned_and_who_decided():
+    cameras, _, points, score = walking(views=3)
+    wrist = COCO17.index("left_wrist")
+    score[:, 1:, wrist] = 0
+    ankle = COCO17.index("right_ankle")
+    score[:, :, ankle] = 0
+    found = tp.triangulate(cameras, points, score, method="fusion", skeleton=COCO17)
+    assert found.position_mm.isfinite().all()
+    share = found.prior_share
+    assert share is not None
+    assert ((share >= 0) & (share <= 1)).all()
+    assert (share[:, ankle] > 0.99).all()
+    assert (share[:, wrist] > 0.9).all()
+    seen = [i for i in range(17) if i not in (wrist, ankle)]
+    assert share[:, seen].max() < 0.7
+    spread = found.covariance_mm2.diagonal(dim1=-2, dim2=-1).sum(-1).sqrt()
+    assert (spread[:, ankle] > 2 * spread[:, seen].amax(-1)).all()
+    assert (found.n_views[:, ankle] == 0).all()
+    assert (found.n_views[:, wrist] <= 1).all()
+
+
+def test_several_people_at_once_are_the_same_as_each_alone(shipped):
+    cameras, _, points, score = walking()
+    alone = fuse(shipped, cameras, points, score, COCO17.joints)
+    together = fuse(shipped, cameras, np.stack([points, points[::-1]], 1), np.stack([score] * 2, 1), COCO17.joints)
+    np.testing.assert_allclose(together.position_mm[:, 0], alone.position_mm, atol=0.01)
+    np.testing.assert_allclose(together.position_mm[:, 1], alone.position_mm.flip(0), atol=0.01)
+    again = fuse(shipped, cameras, points, score, COCO17.joints)
+    assert torch.equal(again.position_mm, alone.position_mm)
+
+
+@pytest.mark.parametrize("trouble", ["one view", "no score", "NaN", "infinite", "empty"])
+def test_whom_two_views_do_not_see_is_not_guessed(trouble):
+    cameras, _, points, score = walking()
+    match trouble:
+        case "one view":
+            score[0, 1:] = 0
+        case "no score":
+            score[0] = 0
+        case "NaN":
+            points[0] = np.nan
+        case "infinite":
+            points[0] = np.inf
+        case "empty":
+            points, score = points[:0], score[:0]
+    found = tp.triangulate(cameras, points, score, method="fusion", skeleton=COCO17)
+    assert found.position_mm[:1].isnan().all()
+    assert found.covariance_mm2[:1].isnan().all()
+    assert found.position_mm[1:].isfinite().all()
+
+
+def test_thirty_one_views_and_a_stranger_in_one_of_them():
+    cameras, truth, points, score = walking(views=31)
+    points[:, 4] = points[::-1, 9]
+    found = tp.triangulate(cameras, points, score, method="fusion", skeleton=COCO17)
+    assert np.linalg.norm(found.position_mm.numpy() - truth, axis=-1).max() < 20
+
+
+def test_joints_that_the_network_does_not_know_are_triangulated_without_it():
+    cameras, truth, points, score = walking()
+    joints = [*COCO17.joints[:15], "left_thumb", "right_thumb"]
+    found = tp.triangulate(cameras, points, score, method="fusion", skeleton=custom("thumbs", joints))
+    plain = tp.triangulate(cameras, points, score, method="ransac")
+    np.testing.assert_allclose(found.position_mm[:, 15:], plain.position_mm[:, 15:], atol=1e-9)
+    assert (found.prior_share[:, 15:] == 0).all()
+    assert np.linalg.norm(found.position_mm.numpy() - truth, axis=-1).max() < 60
+
+
+def test_what_it_cannot_do_is_said():
+    cameras, _, points, score = walking()
+    with pytest.raises(TriposeError, match="has to know what the joints are"):
+        tp.triangulate(cameras, points, score, method="fusion")
+    dog = custom("dog", ["nose", *(f"paw_{i}" for i in range(16))])
+    with pytest.raises(TriposeError, match="needs shoulders and hips; these joints are nose"):
+        tp.triangulate(cameras, points, score, method="fusion", skeleton=dog)
+    with pytest.raises(TriposeError, match="works on keypoints and not on images"):
+        load_model("fusion-simulated")
+    with pytest.raises(TriposeError, match="which looks at images and not keypoints"):
+        load_fusion("volumetric-synthetic")
+
+
+def test_a_model_is_kept_and_read_again(tmp_path):
+    model = FusionTriangulation(Fusion(channels=16, view_channels=8))
+    model.set_body(torch.randn(len(KINDS), 3), model.bone_length + 1)
+    save_model(model, tmp_path / "m")
+    again = load_fusion(tmp_path / "m")
+    assert again.config == model.config
+    assert all(torch.equal(again.state_dict()[k], v) for k, v in model.state_dict().items())
