@@ -33,7 +33,7 @@ MAY_IMPORT = {
     "video": {"errors", "image_folder"},
     "detect": NOUNS | {"models"},
     "associate": NOUNS | {"geometry"},
-    "lifting": NOUNS | {"geometry", "triangulation"},
+    "lifting": NOUNS | {"geometry", "models", "triangulation"},
     "triangulation": NOUNS | {"geometry", "models"},
     "drawing": NOUNS | {"diagnosis", "video", "video_writer", "formats"},
     "video_writer": {"errors"},
@@ -42,7 +42,7 @@ MAY_IMPORT = {
     "data": NOUNS | {"compiled", "discovery", "formats", "geometry", "image_folder", "lifting", "recording", "video"},
     "train": NOUNS | {"data", "geometry", "metrics", "models"},
     "metrics": NOUNS,
-    "evaluation": NOUNS | {"data", "drawing", "formats", "geometry", "metrics", "models"},
+    "evaluation": NOUNS | {"data", "drawing", "formats", "geometry", "metrics", "models", "triangulation"},
     "learned": NOUNS | {"geometry", "models", "recording"},
     "track_single": NOUNS | {"detect", "geometry", "recording", "track"},
 }

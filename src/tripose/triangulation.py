@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Literal, get_args
 
 import numpy as np
@@ -21,6 +22,12 @@ Method = Literal["dlt", "ransac", "irls", "fusion"]
 METHODS: tuple[Method, ...] = get_args(Method)
 FUSION = "fusion-simulated"
 """The fusion model that ships with the package."""
+
+
+@cache
+def shipped_fusion() -> FusionTriangulation:
+    """The fusion model that ships, read once."""
+    return load_fusion(FUSION)
 
 
 def triangulate(
@@ -72,4 +79,4 @@ def triangulate(
         )
     if skeleton is None:
         raise TriposeError("fusion has to know what the joints are: triangulate(..., skeleton=SKELETON)")
-    return fuse(model or load_fusion(FUSION), cameras, points_px, confidence, skeleton.joints, scale_px=scale_px)
+    return fuse(model or shipped_fusion(), cameras, points_px, confidence, skeleton.joints, scale_px=scale_px)

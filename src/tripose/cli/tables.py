@@ -31,8 +31,8 @@ def evaluate(
         str, typer.Option(help="all, pairs, a number of cameras, names as left+right; commas between.")
     ] = "all",
     classical: Annotated[
-        str, typer.Option(help="Classical methods on the first model's keypoints, or none.")
-    ] = "dlt,ransac,irls",
+        str, typer.Option(help="Methods on the first model's keypoints or on detections, or none.")
+    ] = "dlt,ransac,irls,fusion",
     every: Annotated[int, typer.Option(min=1, help="Only every n-th row of a stored data set.")] = 1,
     labels: Annotated[
         Path | None,
@@ -41,7 +41,7 @@ def evaluate(
     exact: Annotated[bool, typer.Option(help="Networks in float32, even where bfloat16 is faster.")] = False,
     out: Annotated[Path, typer.Option(help="Folder for predictions, tables and plots.")] = Path("out/evaluation"),
 ) -> None:
-    """Errors of models, and of dlt, ransac and irls on the first model's keypoints or on detections; of predictions."""
+    """Errors of models, of triangulated keypoints of the first one or of a data set, and of predictions."""
     from tripose.data.scenes import is_index
 
     files = [Path(path) for path in data]

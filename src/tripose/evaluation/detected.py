@@ -15,10 +15,11 @@ from tripose.errors import TriposeError
 from tripose.evaluation.choices import Choice, chosen_views
 from tripose.evaluation.methods import answered
 from tripose.evaluation.predictions import Predictions, merge
-from tripose.geometry.triangulate import Method
-from tripose.models.fusing import fuse
+from tripose.models.fusing import fused_positions
 from tripose.models.fusion import FusionTriangulation
+from tripose.models.fusion_joints import is_body
 from tripose.skeleton import Skeleton
+from tripose.triangulation import Method
 
 
 def evaluate_detected(
@@ -37,7 +38,7 @@ def evaluate_detected(
 
     Args:
         scenes: with detections and truth.
-        methods: which classical ones.
+        methods: which; fusion is left out where the joints of a scene are no human body's.
         choices: of cameras.
         progress: called with the number of scenes that are done, and of all.
         models: name in the tables -> fusion model.
@@ -45,7 +46,9 @@ def evaluate_detected(
     Raises:
         TriposeError: no method, a scene without detections, or no scene that has as many cameras as are asked for.
     """
-    answers: dict[str, _Answer] = {method: partial(_classically, method) for method in methods}
+    bodies = all(is_body(scene.skeleton.joints) for scene in scenes)
+    chosen = [method for method in methods if method != "fusion" or bodies]
+    answers: dict[str, _Answer] = {method: partial(_triangulate, method) for method in chosen}
     answers |= {name: partial(_fused, model) for name, model in (models or {}).items()}
     if not answers:
         raise TriposeError("there is no method to evaluate: --classical dlt,ransac,irls or --model fusion-simulated")
@@ -68,16 +71,16 @@ _Answer = Callable[[Cameras, np.ndarray, np.ndarray, Skeleton], Tensor]
 """From cameras, points [row view joint 2], confidences and joints to positions."""
 
 
-def _classically(
+def _triangulate(
     method: Method, rig: Cameras, points_px: np.ndarray, confidence: np.ndarray, skeleton: Skeleton
 ) -> Tensor:
-    return answered(method, rig, points_px, confidence)
+    return answered(method, rig, points_px, confidence, skeleton)
 
 
 def _fused(
     model: FusionTriangulation, rig: Cameras, points_px: np.ndarray, confidence: np.ndarray, skeleton: Skeleton
 ) -> Tensor:
-    return fuse(model, rig, points_px, confidence, skeleton.joints).position_mm
+    return fused_positions(model, rig, points_px, confidence, skeleton.joints)
 
 
 def _predictions(scene: Scene, method: str, answer: _Answer, views: tuple[int, ...], first: int) -> Predictions:

@@ -39,7 +39,7 @@ _LEGEND = (
 )
 _RATIO_LEGEND = (
     "Mean error of the first divided by that of the second, over joints that both found, with the 95 % interval of a "
-    "paired bootstrap over rows."
+    "paired bootstrap over rows; and both means over these joints with none counting more than 500 mm."
 )
 
 
@@ -88,6 +88,8 @@ _RATIO_COLUMNS: _Columns = (
     ("ratio", "ratio", _ratio),
     ("from", "low", _ratio),
     ("to", "high", _ratio),
+    ("capped", "capped_500mm", mm),
+    ("against, capped", "against_capped_500mm", mm),
     ("joints", "joints", _text),
     ("left out", "left_out", _text),
 )

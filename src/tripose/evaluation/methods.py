@@ -17,9 +17,13 @@ from tripose.geometry import triangulate as classical
 from tripose.geometry.heatmaps import cell_weights
 from tripose.models.algebraic import read_points
 from tripose.models.config import Algebraic, Evidence, Volumetric
+from tripose.models.fusing import fused_positions
+from tripose.models.fusion_joints import is_body
 from tripose.models.placing import Place
 from tripose.models.weights import Model
 from tripose.skeleton import Skeleton
+from tripose.triangulation import Method as Kind
+from tripose.triangulation import shipped_fusion
 
 # Localisation error, in parts of the crop's side, that is usual in crops of one person: three times as much, 15 px of
 # 256, is a gross error. (The default of `triangulate`, 1 %, is meant for whole images.)
@@ -84,11 +88,11 @@ def as_encoded(encoded: Encoded, image_size_px: tuple[int, int]) -> Encoded:
     return encoded
 
 
-def baselines(kinds: Sequence[classical.Method], model: Model) -> list[Method]:
+def baselines(kinds: Sequence[Kind], model: Model) -> list[Method]:
     """Triangulation of the points that the algebraic method would use.
 
     `dlt` and `ransac` know the points alone, as published; `irls` weighs them by the height of their peaks, the best
-    here that does not learn.
+    here that does not learn. `fusion` takes these for scores; it is left out where the joints are no human body's.
 
     Where fewer than two views agree, the robust kinds leave a joint out; here the DLT of all views answers then, so
     that means are over the same joints. (The published RANSAC always answers, too: a pair agrees with itself.)
@@ -106,38 +110,45 @@ def baselines(kinds: Sequence[classical.Method], model: Model) -> list[Method]:
     def look(encoded: Encoded, image_size_px: tuple[int, int]) -> Encoded:
         return seen_points(encoded[0], config, image_size_px)
 
-    return [Method(kind, model, look, partial(_triangulate, kind)) for kind in kinds]
+    joints = config.joints
+    chosen = [kind for kind in kinds if kind != "fusion" or is_body(joints.joints)]
+    return [Method(kind, model, look, partial(_triangulate, kind, joints)) for kind in chosen]
 
 
 def _triangulate(
-    kind: classical.Method,
+    kind: Kind,
+    skeleton: Skeleton,
     seen: Encoded,
     cameras: Cameras,
     image_size_px: tuple[int, int],
     center_mm: Float[Tensor, "batch 3"] | None,
 ) -> Float[Tensor, "batch joint 3"]:
     points_px, peak = seen
-    weight = peak if kind == "irls" else torch.ones_like(peak)
+    weight = peak if kind in ("irls", "fusion") else torch.ones_like(peak)
     scale_px = _USUAL_ERROR * image_size_px[0]
-    return answered(kind, cameras, points_px, weight, scale_px)
+    return answered(kind, cameras, points_px, weight, skeleton, scale_px)
 
 
 def answered(
-    kind: classical.Method,
+    kind: Kind,
     cameras: Cameras,
     points_px: Float[Tensor | np.ndarray, "batch view joint 2"],
     weight: Float[Tensor | np.ndarray, "batch view joint"],
+    skeleton: Skeleton,
     scale_px: float | None = None,
 ) -> Float[Tensor, "batch joint 3"]:
-    """Positions, mm, by a classical method; by the DLT of all views where that method leaves a joint out.
+    """Positions, mm, by fusion or a classical method; by the DLT of all views where that leaves a joint out.
 
     Args:
         kind: which.
         cameras: of the views.
         points_px: in them.
         weight: of the points.
+        skeleton: the joints.
         scale_px: see `tripose.geometry.triangulate`.
     """
+    if kind == "fusion":
+        return fused_positions(shipped_fusion(), cameras, points_px, weight, skeleton.joints)
     answer = partial(classical.triangulate, cameras, points_px, weight, scale_px=scale_px, covariance=False)
     found = answer(method=kind).position_mm
     return found if kind == "dlt" else torch.where(found.isnan(), answer(method="dlt").position_mm, found)

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float
 from tripose import metrics
 from tripose.errors import TriposeError
 from tripose.evaluation.predictions import Predictions
-from tripose.geometry.triangulate import METHODS
+from tripose.triangulation import METHODS
 
 Row = dict[str, str | int | float]
 Table = list[Row]
@@ -159,7 +159,11 @@ def ratios(predictions: Predictions, errors: Errors) -> Table:
                             predictions.row[first],
                         )
                         head: Row = {"method": name, "against": other, "views": n, "group": group}
-                        table.append({**head, **asdict(found)})
+                        capped: Row = {
+                            "capped_500mm": metrics.capped_mean(errors.absolute[first], both),
+                            "against_capped_500mm": metrics.capped_mean(errors.absolute[second], both),
+                        }
+                        table.append({**head, **asdict(found), **capped})
     return table
 
 

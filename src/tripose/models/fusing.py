@@ -53,21 +53,46 @@ def fuse(
     points, score = torch.as_tensor(points_px).double(), confidence
     score = torch.ones_like(points[..., 0]) if score is None else torch.as_tensor(score).double()
     without = triangulate(cameras, points, score, method="ransac", scale_px=scale_px)
+    assert without.covariance_mm2 is not None
+    found, ours = _fused(model, cameras, points, score, joints)
+    position, covariance = without.position_mm.clone(), without.covariance_mm2.clone()
+    share = torch.zeros_like(position[..., 0])
+    position[..., ours, :], covariance[..., ours, :, :] = found.position, found.covariance
+    share[..., ours] = prior_share(found)
+    judged = assess(cameras, position, points, score, scale_px=scale_px)
+    share = torch.where(position[..., 0].isnan(), torch.nan, share)
+    return replace(judged, covariance_mm2=covariance, prior_share=share)
+
+
+def fused_positions(
+    model: FusionTriangulation,
+    cameras: Cameras,
+    points_px: Num[Tensor | np.ndarray, "*batch view joint 2"],
+    confidence: Shaped[Tensor | np.ndarray, "*batch view joint"],
+    joints: Sequence[str],
+) -> Float[Tensor, "*batch joint 3"]:
+    """The positions of `fuse` alone, mm, also of a rig for each person; NaN for joints that it does not know."""
+    points, score = torch.as_tensor(points_px).double(), torch.as_tensor(confidence).double()
+    found, ours = _fused(model, cameras, points, score, joints)
+    position = points.new_full((*points.shape[:-3], len(joints), 3), torch.nan)
+    position[..., ours, :] = found.position
+    return position
+
+
+def _fused(
+    model: FusionTriangulation,
+    cameras: Cameras,
+    points_px: Float[Tensor, "*batch view joint 2"],
+    score: Float[Tensor, "*batch view joint"],
+    joints: Sequence[str],
+) -> tuple[Fused, list[int]]:
+    """What the network says of the joints that it knows, and which these are."""
     ours = [i for i, joint in enumerate(joints) if known(joint)]
     layout = layout_of([joints[i] for i in ours])
-    rays, views = _rays(cameras, points[..., ours, :], score[..., ours])
-    found = _run(model, rays, layout, views)
-    shape = without.position_mm.shape[:-2]
-    position, covariance = without.position_mm.clone(), without.covariance_mm2
-    assert covariance is not None
-    covariance, share = covariance.clone(), torch.zeros_like(position[..., 0])
-    position[..., ours, :] = found.position.unflatten(0, shape)
-    covariance[..., ours, :, :] = found.covariance.unflatten(0, shape)
-    share[..., ours] = prior_share(found).unflatten(0, shape)
-    judged = assess(cameras, position, points, score, scale_px=scale_px)
-    return replace(
-        judged, covariance_mm2=covariance, prior_share=torch.where(position[..., 0].isnan(), torch.nan, share)
-    )
+    rays, seen = _rays(cameras, points_px[..., ours, :], score[..., ours])
+    flat = _run(model, rays, layout, seen)
+    shape = points_px.shape[:-3]
+    return Fused(*(part.unflatten(0, shape) if shape else part[0] for part in flat)), ours
 
 
 def prior_share(found: Fused) -> Float[Tensor, "batch joint"]:

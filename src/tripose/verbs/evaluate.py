@@ -21,13 +21,13 @@ from tripose.evaluation.report import write_report
 from tripose.evaluation.run import evaluate as run
 from tripose.evaluation.tables import Tables
 from tripose.evaluation.transfer import Transferred
-from tripose.geometry.triangulate import METHODS
-from tripose.geometry.triangulate import Method as Baseline
 from tripose.models.config import Evidence
 from tripose.models.inference import for_inference
 from tripose.models.placing import Place, standing
 from tripose.models.weights import Model, load_fusion, load_model
 from tripose.skeleton import Skeleton
+from tripose.triangulation import METHODS
+from tripose.triangulation import Method as Baseline
 
 
 def evaluate(

@@ -29,9 +29,9 @@ from tripose.evaluation.predictions import Predictions, merge
 from tripose.evaluation.report import write_report
 from tripose.evaluation.run import evaluate
 from tripose.evaluation.tables import Tables
-from tripose.geometry.triangulate import METHODS
-from tripose.geometry.triangulate import Method as Baseline
 from tripose.models.weights import load_model
+from tripose.triangulation import METHODS
+from tripose.triangulation import Method as Baseline
 from tripose.verbs.evaluate import methods_for
 from tripose.verbs.sample import cache_folder
 from tripose.verbs.synth import synth
