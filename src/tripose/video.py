@@ -206,11 +206,15 @@ def _nominal_fps(stream: Any, container: Any) -> float:
 
 
 def _video_frames(info: VideoInfo, start: int, fps: float, turn_deg: int) -> Iterator[Frame]:
-    last = -1
+    from av.video.reformatter import VideoReformatter
+
+    # One for all frames: `frame.to_ndarray(format="rgb24")` makes tables and threads for each, which may take longer
+    # than the conversion itself.
+    colours, last = VideoReformatter(), -1
     for index, time_s, frame in _decode(info, start, fps):
         if index > last:
             last = index
-            yield Frame(index, time_s, _rotated(frame.to_ndarray(format="rgb24"), turn_deg))
+            yield Frame(index, time_s, _rotated(colours.reformat(frame, format="rgb24").to_ndarray(), turn_deg))
 
 
 def _decode(info: VideoInfo, start: int, fps: float) -> Iterator[tuple[int, float, Any]]:

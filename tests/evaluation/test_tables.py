@@ -129,7 +129,7 @@ def test_markdown_shows_what_the_tables_say(tables):
     assert "- data: four rows" in text
     assert error_cells(tables["by_group"])[1] == ["mine", "sit", "3", "5.0", "5.0", "5.0", "0.0 %", "0.0 %"]
     assert "| dlt | sit | 2 | 2 | 51.2 | 50.0 | 99.0 | 0.0 % | 25.5 |" in text
-    assert "| mine | dlt | sit | 2 | 0.500 | 0.500 | 0.500 | 25.6 | 51.2 | 5 | 1 |" in text
+    assert "| mine | dlt | sit | 2 | 0.500 | 0.500 | 0.500 | 30.0 | 60.0 | 5 | 1 |" in text
     assert "| left | right | 72.7 | 36.0 |" in text
     assert "| right | top |  | 100.0 |" in text
     assert "![curves.png](curves.png)" in text

@@ -97,7 +97,9 @@ def test_models_are_named_by_their_folders_or_as_is_said():
 def test_classical_methods_are_named_or_none():
     assert parse_classical("irls, dlt") == ["dlt", "irls"]
     assert parse_classical("none") == []
-    with pytest.raises(TriposeError, match="no classical method is called 'svd'; there are dlt, ransac, irls, or none"):
+    with pytest.raises(
+        TriposeError, match="no method of keypoints is called 'svd'; there are dlt, ransac, irls, fusion, or none"
+    ):
         parse_classical("svd")
 
 

@@ -18,6 +18,9 @@ from tripose.lens import to_normalised, to_pixels
 
 # A pixel position outside of every frame.
 _NOWHERE = -1e5
+# Whether a lens folds back is looked at in every so many pixels first: where the area of a cell is nowhere less than
+# half of the largest, it does not sink to zero in between.
+_GLANCE_PX = 4
 LEAST_JOINTS = 3
 """With fewer known joints nobody knows where a person ends."""
 
@@ -120,14 +123,23 @@ def _raw_positions(
     else:
         lens = np.zeros(5) if camera.lens[0] == "pinhole" else distortion
         x, y = cv2.initUndistortRectifyMap(K, lens, np.eye(3), K_view, size, cv2.CV_32FC1)
+    glance = _area(x[::_GLANCE_PX, ::_GLANCE_PX], y[::_GLANCE_PX, ::_GLANCE_PX])
+    if glance.min() > glance.max() / 2:
+        return x, y
     # From the radius on where the polynomial of a strong lens folds back, it would show the image again, mirrored.
-    (x_down, x_right), (y_down, y_right) = np.gradient(x), np.gradient(y)
-    folded = x_right * y_down <= x_down * y_right
+    folded = _area(x, y) <= 0
     if folded.any():
         row, column = np.indices(x.shape)
         radius = np.hypot(column - K_view[0, 2], row - K_view[1, 2])
         x[radius >= radius[folded].min()] = _NOWHERE
     return x, y
+
+
+def _area(x: Float[np.ndarray, "row column"], y: Float[np.ndarray, "row column"]) -> Float[np.ndarray, "row column"]:
+    """The area of the frame that a cell of a map covers, in square pixels; negative where it is mirrored."""
+    (x_down, x_right), (y_down, y_right) = np.gradient(x), np.gradient(y)
+    area: Float[np.ndarray, "row column"] = x_right * y_down - x_down * y_right
+    return area
 
 
 def _resample(
@@ -145,10 +157,12 @@ def _resample(
     region = image[top:bottom, left:right]
     if factor > 1:
         region = cv2.resize(region, ((right - left) // factor, (bottom - top) // factor), interpolation=cv2.INTER_AREA)
-    x = (map_x - left + 0.5) / factor - 0.5
-    y = (map_y - top + 0.5) / factor - 0.5
-    sampled: UInt8[np.ndarray, "side side 3"] = cv2.remap(region, x, y, cv2.INTER_LINEAR)
-    return sampled
+    middle = (factor - 1) / 2  # of the pixels that became one
+    x, y = (map_x - (left + middle)) / factor, (map_y - (top + middle)) / factor
+    # OpenCV samples four channels in half the time of three, with the same result.
+    sampled = cv2.remap(cv2.cvtColor(region, cv2.COLOR_RGB2RGBA), x, y, cv2.INTER_LINEAR)
+    crop: UInt8[np.ndarray, "side side 3"] = cv2.cvtColor(sampled, cv2.COLOR_RGBA2RGB)
+    return crop
 
 
 def _span(positions: Float[np.ndarray, "side side"], length: int, factor: int) -> tuple[int, int]:

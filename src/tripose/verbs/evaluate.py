@@ -90,7 +90,7 @@ def parse_classical(text: str) -> list[Baseline]:
     names = [] if text == "none" else [name.strip() for name in text.split(",")]
     unknown = [name for name in names if name not in METHODS]
     if unknown:
-        raise TriposeError(f"no classical method is called {unknown[0]!r}; there are {', '.join(METHODS)}, or none")
+        raise TriposeError(f"no method of keypoints is called {unknown[0]!r}; there are {', '.join(METHODS)}, or none")
     return [method for method in METHODS if method in names]
 
 
