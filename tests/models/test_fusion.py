@@ -52,7 +52,7 @@ def test_a_mirrored_person_with_swapped_labels_is_mirrored(shipped, skeleton):
     other = RayBundle(rays.origin * flip, (rays.direction * flip)[:, :, mirror], rays.score[:, :, mirror])
     with torch.no_grad():
         here, there = (shipped(r, layout).second for r in (rays, other))
-    np.testing.assert_allclose(there.position, (here.position * flip)[:, mirror], atol=1e-6)
+    np.testing.assert_allclose(there.position, (here.position * flip)[:, mirror], atol=1e-5)
 
 
 def test_the_order_of_views_and_views_that_see_nobody_change_nothing(shipped):
@@ -66,7 +66,7 @@ def test_the_order_of_views_and_views_that_see_nobody_change_nothing(shipped):
     )
     with torch.no_grad():
         here, there = (shipped(r, layout).second for r in (rays, other))
-    np.testing.assert_allclose(there.position, here.position, atol=1e-6)
+    np.testing.assert_allclose(there.position, here.position, atol=1e-5)
     np.testing.assert_allclose(there.weight[:, :4], here.weight[:, order], rtol=1e-4)
 
 
@@ -77,7 +77,7 @@ def walking(views=4, noise_px=3.0, frames=6):
 
 
 def test_good_views_are_not_harmed():
-    cameras, truth, points, score = walking(views=5)
+    cameras, truth, points, score = walking(views=4, frames=60)
     errors = {}
     for method in ("irls", "fusion"):
         found = tp.triangulate(cameras, points, score, method=method, skeleton=COCO17)
@@ -104,6 +104,10 @@ def test_what_is_returned_and_who_decided():
     spread = found.covariance_mm2.diagonal(dim1=-2, dim2=-1).sum(-1).sqrt()
     assert (spread[:, ankle] > 2 * spread[:, seen].amax(-1)).all()
     assert (found.n_views[:, ankle] == 0).all()
+    views = found.view_share
+    np.testing.assert_allclose(views[..., seen].sum(-2), 1, atol=1e-9)
+    assert (views[:, 0, wrist] == 1).all()
+    assert (views[..., ankle] == 0).all()
     assert (found.n_views[:, wrist] <= 1).all()
 
 

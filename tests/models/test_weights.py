@@ -148,4 +148,4 @@ def test_the_weights_that_ship_are_those_that_are_told():
     found = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}
     assert found == {name: told for told, name in lines}
     assert max(path.stat().st_size for path in files.values()) < 20e6
-    assert shipped_models() == ["algebraic-synthetic", "volumetric-synthetic"]
+    assert shipped_models() == ["algebraic-synthetic", "fusion-simulated", "volumetric-synthetic"]

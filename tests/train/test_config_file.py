@@ -51,7 +51,7 @@ def test_entries_can_be_changed(file):
         ("data.augmentation.miror=1", "data.augmentation.miror is unknown; did you mean mirror"),
         ("optimiser.groups.0.weigth_decay=0", "optimiser.groups.0.weigth_decay is unknown; did you mean weight_decay"),
         ("setps=3", "setps is unknown; did you mean steps"),
-        ("qqqqq=3", "qqqqq is unknown; known are model, init, fresh, data"),
+        ("qqqqq=3", "qqqqq is unknown; known are optimiser, steps, batch_size"),
         ("steps=-1", "steps: Input should be greater than 0 (got -1)"),
         ("steps=many", "steps: Input should be a valid integer"),
         ("model.method=magic", "model"),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from dataclasses import replace
 
@@ -13,6 +14,7 @@ from scene import ring
 from tripose.errors import TriposeError
 from tripose.models.views import crop_projections
 from tripose.models.weights import save_model
+from tripose.skeleton import BODY25
 from tripose.verbs.onnx import _check, export_onnx
 
 AXIS = {"z": (0, 0, 1), "-y": (0, -1, 0), "x": (1, 0, 0), "-z": (0, 0, -1)}
@@ -140,3 +142,30 @@ def test_a_ransac_model_is_refused(tmp_path):
     with pytest.raises(TriposeError, match=r"model is a RANSAC model, .* export an algebraic model"):
         export_onnx(tmp_path / "model", tmp_path / "model.onnx")
     assert not (tmp_path / "model.onnx").exists()
+
+
+@pytest.mark.slow
+def test_a_fusion_model_for_any_number_of_views(tmp_path):
+    onnx, onnxruntime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
+    file = tmp_path / "fusion.onnx"
+    command = [sys.executable, "-m", "tripose.cli", "onnx", "fusion-simulated", str(file), "--skeleton", "body25"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "differs from torch by at most" in " ".join(done.stdout.split())
+    about = {entry.key: entry.value for entry in onnx.load(file).metadata_props}
+    assert about["method"] == "fusion"
+    assert json.loads(about["joints"]) == list(BODY25.joints)
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    for views in (2, 7):
+        g = np.random.default_rng(0)
+        origin = 4 * g.normal(size=(3, views, 3))
+        direction = g.normal(size=(3, 1, 25, 3)) * 0.4 - origin[:, :, None]
+        rays = {
+            "origin": origin,
+            "direction": direction / np.linalg.norm(direction, axis=-1, keepdims=True),
+            "score": g.uniform(0.1, 1, (3, views, 25)),
+        }
+        position, covariance, weight = session.run(["position", "covariance", "weight"], rays)
+        assert position.shape == (3, 25, 3)
+        assert (np.linalg.eigvalsh(covariance) > 0).all()
+        assert (weight > 0).all()

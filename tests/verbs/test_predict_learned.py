@@ -282,7 +282,7 @@ def test_keypoint_files_are_no_images(keypoints, models):
         predict(keypoints, method="volumetric")
     with pytest.raises(TriposeError, match=r"has keypoint files and no videos; the model .*algebraic needs images"):
         predict(keypoints, model=models / "algebraic")
-    assert predict(keypoints, method="auto").notes["method"] == "ransac"
+    assert predict(keypoints, method="auto").notes["method"] == "fusion (fusion-simulated)"
 
 
 @pytest.mark.slow

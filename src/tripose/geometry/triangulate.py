@@ -44,6 +44,7 @@ class Triangulation:
             NaN where either is missing; infinite when the position lies behind the camera.
         confidence: mean weight of the views that agree; 0 where there are none.
         prior_share: how much of the position what is known of bodies decided, 0..1; None: nothing is known.
+        view_share: how much of what the rays say each of them counts, one in sum; of fusion only.
     """
 
     position_mm: Float[Tensor, "*batch joint 3"]
@@ -53,6 +54,7 @@ class Triangulation:
     reprojection_px: Float[Tensor, "*batch view joint"]
     confidence: Float[Tensor, "*batch joint"]
     prior_share: Float[Tensor, "*batch joint"] | None = None
+    view_share: Float[Tensor, "*batch view joint"] | None = None
 
 
 def triangulate(

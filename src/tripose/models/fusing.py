@@ -14,7 +14,7 @@ from tripose.cameras import Cameras
 from tripose.geometry.ray_fusion import RayBundle
 from tripose.geometry.triangulate import Triangulation, assess, triangulate
 from tripose.models.fusion import Fused, FusionTriangulation
-from tripose.models.fusion_certainty import FREEDOM
+from tripose.models.fusion_certainty import covariance_factor
 from tripose.models.fusion_joints import Layout, known, layout_of
 
 # People side by side: so many fit into the caches of a core.
@@ -44,8 +44,8 @@ def fuse(
         scale_px: see `tripose.geometry.triangulate`; says which views agree.
 
     Returns:
-        As of `triangulate`, with `prior_share`; NaN for people that fewer than two views see. The covariance is
-        calibrated on simulated people: errors are distributed as Student's t with `FREEDOM` degrees of freedom.
+        As of `triangulate`, with `prior_share` and `view_share`; NaN for people that fewer than two views see. The covariance is
+        calibrated on simulated people; for regions see ``model.freedom`` and `tripose.models.fusion_certainty.radius`.
 
     Raises:
         TriposeError: no human body, or shapes that do not fit.
@@ -59,9 +59,11 @@ def fuse(
     share = torch.zeros_like(position[..., 0])
     position[..., ours, :], covariance[..., ours, :, :] = found.position, found.covariance
     share[..., ours] = prior_share(found)
+    views = without.inlier.double() / without.n_views.clamp(min=1)[..., None, :]
+    views[..., ours] = found.weight / found.weight.sum(-2, keepdim=True).clamp(min=1e-30)
     judged = assess(cameras, position, points, score, scale_px=scale_px)
     share = torch.where(position[..., 0].isnan(), torch.nan, share)
-    return replace(judged, covariance_mm2=covariance, prior_share=share)
+    return replace(judged, covariance_mm2=covariance, prior_share=share, view_share=views)
 
 
 def fused_positions(
@@ -110,7 +112,7 @@ def prior_share(found: Fused) -> Float[Tensor, "batch joint"]:
 
 def calibrated(model: FusionTriangulation, found: Fused, rays: RayBundle) -> Fused:
     """With covariances instead of scale matrices, as calibrated for the number of views that see a person."""
-    scale = model.covariance_scale.double() * FREEDOM / (FREEDOM - 2)
+    scale = model.covariance_scale.double() * covariance_factor(model.freedom.double())
     views = (rays.score.amax(-1) > 0).sum(-1).clamp(max=len(scale) - 1)
     return found._replace(covariance=found.covariance * scale[views][:, None, None, None])
 

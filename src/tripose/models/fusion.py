@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from tripose.geometry.ray_fusion import RayBundle, body_frame, centred, reweighted, solve
+from tripose.models.fusion_certainty import FREEDOM
 from tripose.models.fusion_joints import BONES, FIRMNESS, KINDS, Layout
 from tripose.models.fusion_net import Mixer, SidedAttention, ViewPooling, pooled
 
@@ -103,11 +104,14 @@ class FusionTriangulation(nn.Module):
         # A mean body: kinds of joints on the left side of its own frame, in units of the person; and its bones.
         self.register_buffer("template", torch.zeros(len(KINDS), 3))
         self.register_buffer("bone_length", torch.ones(len(BONES)))
-        # Student's t: see `tripose.models.fusion_certainty`.
+        # By number of views, the last one for more of them: factors of the scale matrices and degrees of freedom of the
+        # errors' Student t distribution, see `tripose.models.fusion_certainty`; set by validation.
         self.register_buffer("covariance_scale", torch.ones(9))
+        self.register_buffer("freedom", torch.full((9,), FREEDOM))
         self.template: Tensor
         self.bone_length: Tensor
         self.covariance_scale: Tensor
+        self.freedom: Tensor
 
     def set_body(self, template: Float[Tensor, "kind 3"], bone_length: Float[Tensor, " bone"]) -> None:
         """The mean body that the network starts from."""

@@ -9,9 +9,8 @@ from torch import Tensor
 from tripose.geometry.ray_fusion import inverse_3x3
 
 FREEDOM = 5.0
-"""Degrees of freedom of the multivariate Student t distribution that errors are taken to have: now and then a detector
-is wrong by far more than its usual error (Lange et al. 1989). Its covariance is FREEDOM / (FREEDOM - 2) times its scale
-matrix."""
+"""Degrees of freedom of the multivariate Student t distribution that errors are taken to have in training: now and then
+a detector is wrong by far more than its usual error (Lange et al. 1989)."""
 
 
 def distances(error: Float[Tensor, "*batch 3"], scale_matrix: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch"]:
@@ -25,3 +24,8 @@ def radius(level: float, freedom: float = FREEDOM) -> float:
     from scipy.stats import f
 
     return 3 * float(f.ppf(level, 3, freedom))
+
+
+def covariance_factor(freedom: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
+    """The covariance of a Student t distribution over its scale matrix."""
+    return freedom / (freedom - 2)

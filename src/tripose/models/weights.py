@@ -62,7 +62,11 @@ def load_model(name: Path | str) -> Model:
     config = _read_config(folder)
     if isinstance(config, Fusion):
         raise TriposeError(f"{folder} is a fusion model, which works on keypoints and not on images")
-    return _with_weights(build_model(config), folder).eval()
+    try:
+        model = build_model(config)
+    except TriposeError as error:
+        raise TriposeError(f"{folder / _CONFIG}: {error}") from error
+    return _with_weights(model, folder).eval()
 
 
 def load_fusion(name: Path | str) -> FusionTriangulation:

@@ -7,7 +7,7 @@ from typing import Any
 import lightning
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -16,7 +16,7 @@ from tripose.data.detections.noise import CLEAN, OCCLUDED, Noise
 from tripose.data.detections.samples import Detected, simulate
 from tripose.geometry.ray_fusion import RayBundle
 from tripose.models.fusion import Answers, FusionTriangulation
-from tripose.models.fusion_certainty import distances, radius
+from tripose.models.fusion_certainty import FREEDOM, distances, radius
 from tripose.models.fusion_joints import layout_of
 from tripose.skeleton import COCO17, skeleton_named
 from tripose.train.fusion_config import FusionConfig
@@ -30,6 +30,9 @@ SKELETONS = {"coco17": 0.4, "halpe26": 0.15, "body25": 0.2, "h36m17": 0.1, "pano
 """Joints of the detector -> share of the batches."""
 LEVELS = (0.5, 0.9, 0.95)
 """Of the regions whose coverage is told."""
+# How far from the level coverage may be: what calibration makes as small as it can.
+_TOLERANCES = (0.04, 0.03, 0.02)
+_FREEDOMS = (3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 15.0, 30.0)
 _VAL_VIEWS, _VAL_SETTINGS = range(2, 9), {"clean": CLEAN, "occluded": OCCLUDED}
 
 Seen = tuple[str, Detected]
@@ -139,9 +142,11 @@ class FusionTask(Learning):
         rows = rows[np.unique(rows[:, 0], return_index=True)[1]]
         views, hard = rows[:, 1].astype(int), rows[:, 2] > 0
         before, errors, squared = np.split(rows[:, 3:], 3, axis=1)
-        scale = calibrated(views, squared)
+        scale, freedom = calibrated(views, hard, squared)
         self.model.covariance_scale.copy_(torch.from_numpy(scale))
-        inside = {level: squared <= radius(level) * scale[views][:, None] for level in LEVELS}
+        self.model.freedom.copy_(torch.from_numpy(freedom))
+        reach = {level: np.array([radius(level, f) for f in freedom]) * scale for level in LEVELS}
+        inside = {level: squared <= reach[level][views][:, None] for level in LEVELS}
         known = np.isfinite(errors)
         figures = {"mpjpe_mm": metrics.mean(errors), "capped_mpjpe_mm": metrics.capped_mean(errors, known)}
         for name, occluded in (("clean", False), ("occluded", True)):
@@ -155,13 +160,25 @@ class FusionTask(Learning):
         return figures
 
 
-def calibrated(views: np.ndarray, squared: Float[np.ndarray, "row joint"]) -> Float[np.ndarray, " views"]:
-    """Factors of the scale matrices, by number of views: regions then hold the truth as often as they say, in the mean
-    of the logarithms over `LEVELS`. Where there are no such people: one.
+def calibrated(
+    views: Int[np.ndarray, " row"], hard: Bool[np.ndarray, " row"], squared: Float[np.ndarray, "row joint"]
+) -> tuple[Float[np.ndarray, " views"], Float[np.ndarray, " views"]]:
+    """Factors of the scale matrices, and degrees of freedom, by number of views.
+
+    Regions then hold the truth as often as they say, as far as one pair of numbers can do that for clean and for
+    occluded people. Where there are no such people: one, and `FREEDOM`.
     """
-    scale = np.ones(max(_VAL_VIEWS) + 1)
+    scale, freedom = np.ones(max(_VAL_VIEWS) + 1), np.full(max(_VAL_VIEWS) + 1, FREEDOM)
     for n in np.unique(views):
-        some = squared[views == n]
-        found = np.quantile(some[np.isfinite(some)], LEVELS) / [radius(level) for level in LEVELS]
-        scale[n] = np.exp(np.log(found).mean())
-    return scale
+        kinds = [squared[(views == n) & (hard == kind)] for kind in (False, True)]
+        kinds = [kind[np.isfinite(kind)] for kind in kinds]
+        best = np.inf
+        for candidate in _FREEDOMS:
+            reach = np.array([radius(level, candidate) for level in LEVELS])
+            usual = np.exp(np.mean([np.log(np.quantile(kind, LEVELS) / reach).mean() for kind in kinds]))
+            for factor in usual * np.exp(np.linspace(-0.3, 0.3, 25)):
+                off = [(kind[:, None] <= factor * reach).mean(0) - LEVELS for kind in kinds]
+                worst = float(np.max(np.abs(off) / _TOLERANCES))
+                if worst < best:
+                    best, scale[n], freedom[n] = worst, factor, candidate
+    return scale, freedom
