@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
 import tripose as tp
-from scene import observe, ring, walk_mm
+from scene import observe, ring, walk_mm, write_recording
 from tripose.errors import TriposeError
 from tripose.geometry.ray_fusion import RayBundle
 from tripose.models.fusing import fuse
@@ -109,6 +112,33 @@ def test_what_is_returned_and_who_decided():
     assert (views[:, 0, wrist] == 1).all()
     assert (views[..., ankle] == 0).all()
     assert (found.n_views[:, wrist] <= 1).all()
+
+
+def test_predict_says_what_is_expected_rather_than_seen(tmp_path):
+    cameras, truth = ring(3), walk_mm(8)
+    seen = observe(cameras, [truth])
+    seen[:, 1:, :, COCO17.index("left_wrist")] = np.nan
+    folder = write_recording(tmp_path / "walk", cameras, seen)
+    command = [
+        sys.executable,
+        "-m",
+        "tripose.cli",
+        "predict",
+        folder,
+        "--skeleton",
+        "coco17",
+        "--out",
+        tmp_path / "out",
+    ]
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    said = " ".join(done.stdout.split())
+    assert "8 frames, 100.0 % of limb joints found, 8.3 % expected rather than seen (fusion (fusion-simulated))" in said
+    poses = tp.Pose3D.load(tmp_path / "out" / "walk.nc")
+    assert (poses.prior_share[:, 0, COCO17.index("left_wrist")] > 0.5).all()
+    refused = subprocess.run([*command, "--min-views", "3"], capture_output=True, text=True, check=False)
+    assert refused.returncode == 2
+    assert "min_views is 3, which only dlt, ransac and irls know" in " ".join(refused.stderr.split())
 
 
 def test_several_people_at_once_are_the_same_as_each_alone(shipped):

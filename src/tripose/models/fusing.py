@@ -44,8 +44,9 @@ def fuse(
         scale_px: see `tripose.geometry.triangulate`; says which views agree.
 
     Returns:
-        As of `triangulate`, with `prior_share` and `view_share`; NaN for people that fewer than two views see. The covariance is
-        calibrated on simulated people; for regions see ``model.freedom`` and `tripose.models.fusion_certainty.radius`.
+        As of `triangulate`, with `prior_share` and `view_share`; NaN for people that fewer than two views see. The
+        covariance is calibrated on simulated people; for regions see ``model.freedom`` and
+        `tripose.models.fusion_certainty.radius`.
 
     Raises:
         TriposeError: no human body, or shapes that do not fit.

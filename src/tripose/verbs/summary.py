@@ -21,9 +21,19 @@ def joints_found(poses: Pose3D) -> float:
     return float(np.isfinite(poses.position_mm[:, :, joints]).all(-1).mean())
 
 
+def joints_expected(poses: Pose3D) -> float:
+    """Share of limb joints times frames that what is known of bodies decided more than the views did, 0..1."""
+    if poses.prior_share is None:
+        return 0.0
+    joints = poses.skeleton.indices(LIMB_JOINTS) or list(range(len(poses.skeleton)))
+    return float((poses.prior_share[:, :, joints] > 0.5).mean())
+
+
 def _cameras(poses: Pose3D) -> Table:
-    frames = len(poses.position_mm)
-    title = f"{frames} frames, {100 * joints_found(poses):.1f} % of limb joints found ({poses.notes.get('method', '')})"
+    found = f"{100 * joints_found(poses):.1f} % of limb joints found"
+    if poses.prior_share is not None:
+        found += f", {100 * joints_expected(poses):.1f} % expected rather than seen"
+    title = f"{len(poses.position_mm)} frames, {found} ({poses.notes.get('method', '')})"
     table = Table(title=title, title_justify="left")
     table.add_column("camera")
     for column in ("reprojection px, median", "90 %", "joints"):
