@@ -82,6 +82,7 @@ def _as_poses(parts: list[Triangulation], pose2d: Pose2D, rig: Cameras, method: 
         reprojection_px=torch.cat([p.reprojection_px for p in parts]).movedim(1, 2).numpy(),
         covariance_mm2=_joined([p.covariance_mm2 for p in parts]),
         prior_share=_joined([p.prior_share for p in parts]),
+        view_share=_joined([None if p.view_share is None else p.view_share.movedim(1, 2) for p in parts]),
         up=rig.up,
         notes={"method": method} | ({} if method == "fusion" else {"min_views": str(min_views)}),
     )

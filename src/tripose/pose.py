@@ -67,6 +67,7 @@ class Pose3D:
             that were rejected as outliers keep their (large) distance.
         covariance_mm2: 3x3 covariance of each position: from the reprojection errors, or by the fusion network.
         prior_share: how much of a position what is known of bodies decided and not the views, 0..1; of fusion only.
+        view_share: how much of what the views say each of them counts, one in sum; of fusion only.
         up: which world axis points up, if known.
         notes: how the poses came about (method, versions, warnings): name -> text.
     """
@@ -81,6 +82,7 @@ class Pose3D:
     reprojection_px: Float[np.ndarray, "time view person joint"] | None = None
     covariance_mm2: Float[np.ndarray, "time person joint 3 3"] | None = None
     prior_share: Float[np.ndarray, "time person joint"] | None = None
+    view_share: Float[np.ndarray, "time view person joint"] | None = None
     up: Up | None = None
     notes: dict[str, str] = field(default_factory=dict)
 
@@ -97,6 +99,7 @@ class Pose3D:
             "reprojection_px": (time, len(self.views), person, joint),
             "covariance_mm2": (time, person, joint, 3, 3),
             "prior_share": (time, person, joint),
+            "view_share": (time, len(self.views), person, joint),
         }
         for name, wanted in expected.items():
             value = getattr(self, name)

@@ -102,7 +102,7 @@ def test_a_fit_finds_the_noise_that_was_put_in():
     seen = observe(cameras, [truth], noise_px=0.0)[:, :, 0]
     g = np.random.default_rng(0)
     depth_mm = 4000.0
-    sigma, size_mm = 0.012, 1000 * float(sizes(torch.from_numpy(truth / 1000).float(), COCO17).mean()) * 1.75 / 1.75
+    sigma, size_mm = 0.012, 1000 * float(sizes(torch.from_numpy(truth / 1000).float(), COCO17).mean())
     factor = body_of(COCO17.joints).factor.numpy()
     px = sigma * size_mm * 1145 / depth_mm
     points = seen[..., :2] + px * factor[:, None] * g.normal(size=seen[..., :2].shape)

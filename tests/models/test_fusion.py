@@ -14,6 +14,7 @@ from tripose.errors import TriposeError
 from tripose.geometry.ray_fusion import RayBundle
 from tripose.models.fusing import fuse
 from tripose.models.fusion import Fusion, FusionTriangulation
+from tripose.models.fusion_certainty import radius
 from tripose.models.fusion_joints import KINDS, layout_of
 from tripose.models.weights import load_fusion, load_model, save_model
 from tripose.skeleton import BODY25, COCO17, H36M17, HALPE26, MPII16, PANOPTIC19, custom
@@ -136,7 +137,9 @@ def test_predict_says_what_is_expected_rather_than_seen(tmp_path):
     assert "8 frames, 100.0 % of limb joints found, 8.3 % expected rather than seen (fusion (fusion-simulated))" in said
     poses = tp.Pose3D.load(tmp_path / "out" / "walk.nc")
     assert (poses.prior_share[:, 0, COCO17.index("left_wrist")] > 0.5).all()
-    refused = subprocess.run([*command, "--min-views", "3"], capture_output=True, text=True, check=False)
+    refused = subprocess.run(
+        [*command, "--method", "fusion", "--min-views", "3"], capture_output=True, text=True, check=False
+    )
     assert refused.returncode == 2
     assert "min_views is 3, which only dlt, ransac and irls know" in " ".join(refused.stderr.split())
 
@@ -208,3 +211,76 @@ def test_a_model_is_kept_and_read_again(tmp_path):
     again = load_fusion(tmp_path / "m")
     assert again.config == model.config
     assert all(torch.equal(again.state_dict()[k], v) for k, v in model.state_dict().items())
+
+
+def test_points_without_a_batch_axis():
+    cameras, _, points, score = walking()
+    alone = tp.triangulate(cameras, points[0], score[0], method="fusion", skeleton=COCO17)
+    batch = tp.triangulate(cameras, points, score, method="fusion", skeleton=COCO17)
+    assert alone.position_mm.shape == (17, 3)
+    np.testing.assert_allclose(alone.position_mm, batch.position_mm[0], atol=0.01)
+    np.testing.assert_allclose(alone.view_share, batch.view_share[0], atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("seen", "told"),
+    [
+        (("nose",), 0),
+        (("nose", "left_eye", "right_eye", "left_ear", "right_ear"), 0),
+        (("left_shoulder", "right_shoulder", "nose", "left_elbow"), 0),
+        (("left_hip", "right_hip", "left_knee", "right_knee", "left_ankle"), 0),
+        (("left_shoulder", "right_hip", "left_knee", "left_elbow"), 13),
+    ],
+)
+def test_of_a_part_of_a_person_nothing_is_made_up(seen, told):
+    cameras, truth, points, score = walking(noise_px=1.0)
+    there = COCO17.indices(seen)
+    score[..., [i for i in range(17) if i not in there]] = 0
+    found = tp.triangulate(cameras, points, score, method="fusion", skeleton=COCO17)
+    assert np.linalg.norm(found.position_mm.numpy() - truth, axis=-1)[:, there].max() < 30
+    assert found.position_mm.isfinite().all(-1).sum(-1).tolist() == [len(seen) + told] * len(truth)
+
+
+def test_rays_that_tell_nothing_give_nothing():
+    cameras, _, points, score = walking(views=2)
+    double = tp.Cameras.join([cameras.select(["cam1"]), cameras.select(["cam1"]).rename(["again"])])
+    seen = points[:, [0, 0]]
+    assert tp.triangulate(double, seen, score, method="fusion", skeleton=COCO17).position_mm.isnan().all()
+    one_pixel = np.repeat(points[:, :, :1], 17, 2)
+    found = tp.triangulate(cameras, one_pixel, score, method="fusion", skeleton=COCO17)
+    assert (found.prior_share.nan_to_num(0) == 0).all()
+
+
+def test_tiny_scores_are_scores():
+    cameras, truth, points, score = walking()
+    for tiny in (1e-9, 1e-30):
+        found = tp.triangulate(cameras, points, np.full_like(score, tiny), method="fusion", skeleton=COCO17)
+        assert np.linalg.norm(found.position_mm.numpy() - truth, axis=-1).mean() < 25
+
+
+def test_regions_hold_what_they_say_of_what_triangulate_returns(shipped):
+    cameras, truth, points, score = walking(noise_px=6.0, frames=60)
+    found = tp.triangulate(cameras, points, score, method="fusion", skeleton=COCO17)
+    error = found.position_mm - torch.from_numpy(truth)
+    squared = torch.einsum("tji,tjik,tjk->tj", error, found.covariance_mm2.inverse(), error)
+    freedom = float(shipped.freedom[4])
+    for level, low, high in ((0.5, 0.3, 0.7), (0.9, 0.8, 0.99)):
+        assert low < float((squared <= radius(level, freedom) * (freedom - 2) / freedom).double().mean()) < high
+
+
+def test_shapes_that_do_not_fit_are_said():
+    cameras, _, points, score = walking()
+    with pytest.raises(TriposeError, match="the points have 17 joints, and the skeleton has 26"):
+        tp.triangulate(cameras, points, score, method="fusion", skeleton=HALPE26)
+    joints = [*COCO17.joints[:16], "hip"]
+    assert tp.triangulate(cameras, points, score, method="fusion", skeleton=custom("odd", joints)).n_views.all()
+
+
+def test_an_animal_is_triangulated_and_not_taken_for_a_result_of_fusion(tmp_path):
+    cameras, truth = ring(3), walk_mm(8)
+    folder = write_recording(tmp_path / "walk", cameras, observe(cameras, [truth]))
+    recording = tp.Recording.open(folder, skeleton="coco17")
+    asked = tp.predict(recording, out=tmp_path / "out")
+    assert asked.notes["method"] == "fusion (fusion-simulated)"
+    assert tp.predict(recording, out=tmp_path / "out", min_views=3).notes["method"] == "ransac"
+    assert tp.predict(recording, out=tmp_path / "out", method="fusion").view_share is not None

@@ -13,9 +13,9 @@ from detected import bodies
 from tripose.data.detections.samples import simulate
 from tripose.errors import TriposeError
 from tripose.geometry.ray_fusion import RayBundle
-from tripose.models.fusion import Fused
 from tripose.models.fusion_certainty import distances, radius
 from tripose.models.fusion_joints import layout_of
+from tripose.models.fusion_stage import Fused
 from tripose.models.weights import load_fusion
 from tripose.skeleton import COCO17
 from tripose.train.config_file import read_config
@@ -75,6 +75,10 @@ def test_the_configuration_says_what_is_wrong_with_it(tmp_path):
         read_config(ROOT / "configs/fusion.yaml", ["data.noise.sigmas=[0.1,0.2]"])
     with pytest.raises(TriposeError, match=r"model\.heds is unknown; did you mean heads"):
         read_config(ROOT / "configs/fusion.yaml", ["model.heds=3"])
+    with pytest.raises(TriposeError, match="view_channels is 32, which 3 heads cannot share"):
+        read_config(ROOT / "configs/fusion.yaml", ["model.heads=3"])
+    with pytest.raises(TriposeError, match=r"sigma is \[0.0, 0.01\]; expected two numbers"):
+        read_config(ROOT / "configs/fusion.yaml", ["data.noise.sigma=[0,0.01]"])
 
 
 def test_regions_of_calibrated_errors_hold_what_they_say():

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from tripose.cli.common import app, console, progress, say
 from tripose.errors import TriposeError, missing_extra
-
-if TYPE_CHECKING:
-    pass
 
 Difficulty = Literal["mixed", "clear", "occluded", "truncated"]
 
@@ -169,7 +166,7 @@ def fit_detector(
     opened = [Recording.open(path, keypoints=keypoints, skeleton=skeleton) for path in recordings]
     with progress("measuring") as step:
         noise = fit(opened, out, progress=step)
-    said = f"usual error {100 * noise.sigma[0]:.2g} to {100 * noise.sigma[1]:.2g} % of the person's size"
+    said = f"usual error {1000 * noise.sigma[0]:.2g} to {1000 * noise.sigma[1]:.2g} mm, of somebody of 1.75 m"
     console.print(f"{said}; {out}", highlight=False, soft_wrap=True)
 
 

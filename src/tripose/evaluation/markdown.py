@@ -35,7 +35,8 @@ _LEGEND = (
     "Lengths in mm, over joints that have a truth and were found: mean, median, 99th percentile, share above 150 mm; "
     "mean relative to the root; mean after Procrustes alignment with scale (PA). Over all joints that have a truth, "
     "found or not: PCK, the share within 150 mm; AUC, its mean over thresholds from 0 to 150 mm; capped, the mean with "
-    "no joint counting more than 500 mm, and a missing one that; missing, the share that was not found."
+    "no joint counting more than 500 mm, and a missing one that; missing, the share that was not found. "
+    "Fusion also finds joints that one view or none sees, which the others leave out: compare by capped, or below."
 )
 _RATIO_LEGEND = (
     "Mean error of the first divided by that of the second, over joints that both found, with the 95 % interval of a "

@@ -147,10 +147,11 @@ def answered(
         skeleton: the joints.
         scale_px: see `tripose.geometry.triangulate`.
     """
-    if kind == "fusion":
-        return fused_positions(shipped_fusion(), cameras, points_px, weight, skeleton.joints)
     answer = partial(classical.triangulate, cameras, points_px, weight, scale_px=scale_px, covariance=False)
-    found = answer(method=kind).position_mm
+    if kind == "fusion":
+        found = fused_positions(shipped_fusion(), cameras, points_px, weight, skeleton.joints)
+    else:
+        found = answer(method=kind).position_mm
     return found if kind == "dlt" else torch.where(found.isnan(), answer(method="dlt").position_mm, found)
 
 

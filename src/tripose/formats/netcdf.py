@@ -27,6 +27,7 @@ _DIMS = {
     "reprojection_px": ("time", "view", "individual", "keypoint"),
     "covariance_mm2": (*_POINT, "space", "space_2"),
     "prior_share": _POINT,
+    "view_share": ("time", "view", "individual", "keypoint"),
 }
 """Dimensions of every variable in the order of `Pose3D`; in the file space stands before keypoint and individual."""
 
@@ -94,6 +95,7 @@ def _dataset(poses: Pose3D) -> xr.Dataset:
         "reprojection_px": poses.reprojection_px,
         "covariance_mm2": poses.covariance_mm2,
         "prior_share": poses.prior_share,
+        "view_share": poses.view_share,
     }
     attributes = {
         "source_software": "tripose",
@@ -146,6 +148,7 @@ def _poses(dataset: xr.Dataset, path: Path, unit: str | None) -> Pose3D:
         reprojection_px=array("reprojection_px"),
         covariance_mm2=array("covariance_mm2"),
         prior_share=array("prior_share"),
+        view_share=array("view_share"),
         up=about.get("up"),
         notes=json.loads(about.get("notes", "{}")),
     )

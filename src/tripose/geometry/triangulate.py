@@ -90,7 +90,7 @@ def triangulate(
     """
     points = torch.as_tensor(points_px).to(torch.float64)
     weight = torch.ones_like(points[..., 0]) if confidence is None else torch.as_tensor(confidence).to(torch.float64)
-    _check(cameras, points, weight, method, min_views)
+    check_points(cameras, points, weight, method, min_views)
     batch, (joints,) = points.shape[:-3], points.shape[-2:-1]
     scale_px = usual_error_px(cameras) if scale_px is None else scale_px
     if method != "dlt":
@@ -125,7 +125,7 @@ def assess(
         scale_px: as in `triangulate`.
     """
     points, weight = (torch.as_tensor(a).to(torch.float64) for a in (points_px, confidence))
-    _check(cameras, points, weight, "irls", 2)
+    check_points(cameras, points, weight)
     scale_px = usual_error_px(cameras) if scale_px is None else scale_px
     batch, joints = position_mm.shape[:-2], position_mm.shape[-2]
     rays = make_rays(cameras, points.movedim(-3, 0).flatten(1, -2), weight.movedim(-2, 0).flatten(1).sqrt())
@@ -230,7 +230,12 @@ def _covariance_mm2(
     return full
 
 
-def _check(cameras: Cameras, points_px: Tensor, weight: Tensor, method: str, min_views: int) -> None:
+def check_points(cameras: Cameras, points_px: Tensor, weight: Tensor, method: str = "dlt", min_views: int = 2) -> None:
+    """Refuse what cannot be triangulated.
+
+    Raises:
+        TriposeError: shapes that do not fit the cameras, an unknown method, or too few views asked for.
+    """
     if points_px.ndim < 3 or points_px.shape[-1] != 2:
         raise TriposeError(f"points_px must be (..., view, joint, 2), got {tuple(points_px.shape)}")
     if points_px.shape[-3] != len(cameras):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,14 +12,24 @@ from jaxtyping import Bool, Float, Num, Shaped
 from torch import Tensor
 
 from tripose.cameras import Cameras
-from tripose.geometry.ray_fusion import RayBundle
-from tripose.geometry.triangulate import Triangulation, assess, triangulate
-from tripose.models.fusion import Fused, FusionTriangulation
+from tripose.errors import TriposeError
+from tripose.geometry.ray_fusion import RayBundle, inverse_3x3, normal_equations
+from tripose.geometry.triangulate import Triangulation, assess, check_points, triangulate
+from tripose.models.fusion import FusionTriangulation
 from tripose.models.fusion_certainty import covariance_factor
 from tripose.models.fusion_joints import Layout, known, layout_of
+from tripose.models.fusion_stage import Fused
 
 # People side by side: so many fit into the caches of a core.
 _CHUNK = 128
+# Smaller scores are taken for this one: the network has never seen any.
+_LEAST_SCORE = 1e-3
+# Joints that two views see, from places that differ, which make a body; so many of them shoulders or hips.
+_LEAST_JOINTS, _LEAST_TRUNK = 4, 2
+# Determinant over the mean eigenvalue cubed of the normal matrix of rays that enclose a fifth of a degree.
+_PARALLEL = 1e-5
+# Keypoints of one person that lie closer together, rad, are no person.
+_NARROW = 2e-3
 
 
 def fuse(
@@ -32,8 +43,8 @@ def fuse(
 ) -> Triangulation:
     """Positions of all joints of every person that two views see, with what is known of human bodies.
 
-    Computed in float64 but for the network; no gradients. Joints that the network does not know, as of hands, are
-    triangulated without it ("ransac").
+    Computed in float64 but for the network; no gradients. What the network has no answer for, see `answerable`, is
+    triangulated without it ("ransac"), and NaN where that finds nothing.
 
     Args:
         model: with its weights.
@@ -44,58 +55,71 @@ def fuse(
         scale_px: see `tripose.geometry.triangulate`; says which views agree.
 
     Returns:
-        As of `triangulate`, with `prior_share` and `view_share`; NaN for people that fewer than two views see. The
-        covariance is calibrated on simulated people; for regions see ``model.freedom`` and
-        `tripose.models.fusion_certainty.radius`.
+        As of `triangulate`, with `prior_share` and `view_share`. The covariance is calibrated on simulated people; for
+        regions see `tripose.models.fusion_certainty.radius`.
 
     Raises:
         TriposeError: no human body, or shapes that do not fit.
     """
-    points, score = torch.as_tensor(points_px).double(), confidence
-    score = torch.ones_like(points[..., 0]) if score is None else torch.as_tensor(score).double()
-    without = triangulate(cameras, points, score, method="ransac", scale_px=scale_px)
-    assert without.covariance_mm2 is not None
-    found, ours = _fused(model, cameras, points, score, joints)
-    position, covariance = without.position_mm.clone(), without.covariance_mm2.clone()
-    share = torch.zeros_like(position[..., 0])
-    position[..., ours, :], covariance[..., ours, :, :] = found.position, found.covariance
-    share[..., ours] = prior_share(found)
-    views = without.inlier.double() / without.n_views.clamp(min=1)[..., None, :]
-    views[..., ours] = found.weight / found.weight.sum(-2, keepdim=True).clamp(min=1e-30)
+    points = torch.as_tensor(points_px).double()
+    score = torch.ones_like(points[..., 0]) if confidence is None else torch.as_tensor(confidence).double()
+    check_points(cameras, points, score)
+    if cameras.K.ndim > 3:
+        raise TriposeError("fusion takes one rig for all people; these cameras have a batch axis")
+    shape = points.shape[:-3]
+    points, score = points.reshape(-1, *points.shape[-3:]), score.reshape(-1, *score.shape[-2:])
+    found, answered = _fused(model, cameras, points, score, joints)
+    rest = triangulate(cameras, points, score, method="ransac", scale_px=scale_px, covariance=not answered.all())
+    position = torch.where(answered[..., None], found.position, rest.position_mm)
+    covariance = found.covariance
+    if rest.covariance_mm2 is not None:
+        covariance = torch.where(answered[..., None, None], covariance, rest.covariance_mm2)
+    share = torch.where(answered, prior_share(found), torch.where(position[..., 0].isnan(), torch.nan, 0.0))
+    agreeing = rest.inlier.double() / rest.n_views.clamp(min=1)[..., None, :]
+    weight = found.weight / found.weight.sum(-2, keepdim=True).clamp(min=1e-30)
     judged = assess(cameras, position, points, score, scale_px=scale_px)
-    share = torch.where(position[..., 0].isnan(), torch.nan, share)
-    return replace(judged, covariance_mm2=covariance, prior_share=share, view_share=views)
+    views = torch.where(answered[..., None, :], weight, agreeing)
+    flat = replace(judged, covariance_mm2=covariance, prior_share=share, view_share=views)
+    parts: dict[str, Any] = {name: part.reshape(*shape, *part.shape[1:]) for name, part in vars(flat).items()}
+    return Triangulation(**parts)
 
 
 def fused_positions(
     model: FusionTriangulation,
     cameras: Cameras,
-    points_px: Num[Tensor | np.ndarray, "*batch view joint 2"],
-    confidence: Shaped[Tensor | np.ndarray, "*batch view joint"],
+    points_px: Num[Tensor | np.ndarray, "person view joint 2"],
+    confidence: Shaped[Tensor | np.ndarray, "person view joint"],
     joints: Sequence[str],
-) -> Float[Tensor, "*batch joint 3"]:
-    """The positions of `fuse` alone, mm, also of a rig for each person; NaN for joints that it does not know."""
+) -> Float[Tensor, "person joint 3"]:
+    """The positions of `fuse` alone, mm, also of a rig for each person; NaN where the network has no answer."""
     points, score = torch.as_tensor(points_px).double(), torch.as_tensor(confidence).double()
-    found, ours = _fused(model, cameras, points, score, joints)
-    position = points.new_full((*points.shape[:-3], len(joints), 3), torch.nan)
-    position[..., ours, :] = found.position
-    return position
+    found, answered = _fused(model, cameras, points, score, joints)
+    return torch.where(answered[..., None], found.position, torch.nan)
 
 
-def _fused(
-    model: FusionTriangulation,
-    cameras: Cameras,
-    points_px: Float[Tensor, "*batch view joint 2"],
-    score: Float[Tensor, "*batch view joint"],
-    joints: Sequence[str],
-) -> tuple[Fused, list[int]]:
-    """What the network says of the joints that it knows, and which these are."""
-    ours = [i for i, joint in enumerate(joints) if known(joint)]
-    layout = layout_of([joints[i] for i in ours])
-    rays, seen = _rays(cameras, points_px[..., ours, :], score[..., ours])
-    flat = _run(model, rays, layout, seen)
-    shape = points_px.shape[:-3]
-    return Fused(*(part.unflatten(0, shape) if shape else part[0] for part in flat)), ours
+def answerable(rays: RayBundle, joints: Sequence[str]) -> Bool[Tensor, "person joint"]:
+    """For which joints the network may be asked.
+
+    Two views from different places have to see four joints of a person, two of them shoulders or hips: of less nobody
+    can tell how large somebody is and how they stand. Joints that fewer see are completed where a shoulder and a hip
+    are among those; far from what is seen, the network is surer than it should be.
+
+    Args:
+        rays: of people.
+        joints: all of them known to the network.
+    """
+    information, _ = normal_equations(rays, rays.seen)
+    _, determinant = inverse_3x3(information)
+    mean = information.diagonal(dim1=-2, dim2=-1).mean(-1)
+    twice = determinant > _PARALLEL * mean**3
+    middle = (rays.direction * rays.seen[..., None]).sum(2) / rays.seen.sum(2).clamp(min=1)[..., None]
+    apart = (rays.direction - middle[:, :, None]).norm(dim=-1) * rays.seen
+    wide = apart.amax((1, 2)) > _NARROW if len(twice) else twice.any(1)
+    shoulders, hips = ([i for i, joint in enumerate(joints) if kind in joint] for kind in ("shoulder", "hip"))
+    trunk = twice[:, shoulders].sum(1) + twice[:, hips].sum(1)
+    body = (twice.sum(1) >= _LEAST_JOINTS) & (trunk >= _LEAST_TRUNK) & wide
+    whole = twice[:, shoulders].any(1) & twice[:, hips].any(1)
+    return body[:, None] & (twice | whole[:, None])
 
 
 def prior_share(found: Fused) -> Float[Tensor, "batch joint"]:
@@ -104,10 +128,12 @@ def prior_share(found: Fused) -> Float[Tensor, "batch joint"]:
     0: the rays alone; 1: nothing but what bodies usually look like.
     """
     normal = found.precision + found.information
-    lower = torch.linalg.cholesky(normal)
+    lower, failed = torch.linalg.cholesky_ex(normal)
     half = torch.linalg.solve_triangular(lower, found.precision, upper=False)
     whole = torch.linalg.solve_triangular(lower, half.mT, upper=False)
-    share: Tensor = torch.linalg.eigvalsh((whole + whole.mT) / 2)[..., -1]
+    known_well = (failed == 0) & whole.isfinite().all((-2, -1))
+    symmetric = torch.where(known_well[..., None, None], (whole + whole.mT) / 2, 1.0)
+    share: Tensor = torch.linalg.eigvalsh(symmetric)[..., -1]
     return share.clamp(0, 1)
 
 
@@ -118,36 +144,50 @@ def calibrated(model: FusionTriangulation, found: Fused, rays: RayBundle) -> Fus
     return found._replace(covariance=found.covariance * scale[views][:, None, None, None])
 
 
+def _fused(
+    model: FusionTriangulation,
+    cameras: Cameras,
+    points_px: Float[Tensor, "person view joint 2"],
+    score: Float[Tensor, "person view joint"],
+    joints: Sequence[str],
+) -> tuple[Fused, Bool[Tensor, "person joint"]]:
+    """What the network says of all joints in their order, and where it is an answer; elsewhere it is anything."""
+    if len(joints) != points_px.shape[-2]:
+        raise TriposeError(f"the points have {points_px.shape[-2]} joints, and the skeleton has {len(joints)}")
+    ours = [i for i, joint in enumerate(joints) if known(joint)]
+    names = [joints[i] for i in ours]
+    layout = layout_of(names)
+    rays = _rays(cameras, points_px[:, :, ours], score[:, :, ours])
+    order = [ours.index(i) if i in ours else 0 for i in range(len(joints))]
+    answered = answerable(rays, names)[:, order] & torch.tensor([i in ours for i in range(len(joints))])
+    found = _run(model, rays, layout)
+    position, covariance, information, precision, weight = found
+    of_joints = position[:, order], covariance[:, order], information[:, order], precision[:, order]
+    return Fused(*of_joints, weight[:, :, order]), answered
+
+
 def _rays(
-    cameras: Cameras, points_px: Float[Tensor, "*batch view joint 2"], score: Float[Tensor, "*batch view joint"]
-) -> tuple[RayBundle, Bool[Tensor, " person"]]:
-    """All people side by side, and which of them two views or more see; those who are not become harmless."""
+    cameras: Cameras, points_px: Float[Tensor, "person view joint 2"], score: Float[Tensor, "person view joint"]
+) -> RayBundle:
     with torch.no_grad(), torch.autocast(points_px.device.type, enabled=False):
-        shape, joints = points_px.shape[:-3], points_px.shape[-2]
+        cameras = cameras.to(torch.float64)
         if cameras.K.ndim == 3:  # one rig for all: more points of the same views
-            side_by_side = cameras.to(torch.float64).rays(points_px.movedim(-3, 0).flatten(1, -2))
-            direction = side_by_side.unflatten(1, (*shape, joints)).movedim(0, -3)
+            side_by_side = cameras.rays(points_px.movedim(1, 0).flatten(1, 2))
+            direction = side_by_side.unflatten(1, (len(points_px), points_px.shape[2])).movedim(0, 1)
         else:
-            direction = cameras.to(torch.float64).rays(points_px)
+            direction = cameras.rays(points_px)
         usable = (score > 0) & torch.isfinite(score) & direction.isfinite().all(-1)
-        score = torch.where(usable, score.clamp(max=1.0), 0.0).flatten(0, -3)
-        direction = torch.where(usable[..., None], direction, direction.new_tensor([0.0, 0.0, 1.0])).flatten(0, -4)
-        origin = cameras.centers_mm.double()
-        origin = origin.expand(*direction.shape[:-3], *origin.shape[-2:]) if origin.ndim == 2 else origin.flatten(0, -3)
-    return RayBundle(origin, direction, score), (score.amax(-1) > 0).sum(-1) > 1
+        score = torch.where(usable, score.clamp(_LEAST_SCORE, 1.0), 0.0)
+        direction = torch.where(usable[..., None], direction, direction.new_tensor([0.0, 0.0, 1.0]))
+        return RayBundle(cameras.centers_mm.expand(*score.shape[:2], 3), direction, score)
 
 
-def _run(model: FusionTriangulation, rays: RayBundle, layout: Layout, seen: Bool[Tensor, " person"]) -> Fused:
-    """The network's answers, NaN for who is not seen by two views, with calibrated covariances."""
+def _run(model: FusionTriangulation, rays: RayBundle, layout: Layout) -> Fused:
+    """The network's answers, with calibrated covariances."""
     parts = []
     with torch.inference_mode():
-        for start in range(0, max(len(seen), 1), _CHUNK):
+        for start in range(0, max(len(rays.score), 1), _CHUNK):
             some = slice(start, start + _CHUNK)
             part = RayBundle(rays.origin[some], rays.direction[some], rays.score[some])
             parts.append(calibrated(model, model(part, layout).second, part))
-    joined = Fused(*(torch.cat(field) for field in zip(*parts, strict=True)))
-    hidden = ~seen
-    return joined._replace(
-        position=joined.position.masked_fill(hidden[:, None, None], torch.nan),
-        covariance=joined.covariance.masked_fill(hidden[:, None, None, None], torch.nan),
-    )
+    return Fused(*(torch.cat(field) for field in zip(*parts, strict=True)))

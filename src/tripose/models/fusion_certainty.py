@@ -20,7 +20,12 @@ def distances(error: Float[Tensor, "*batch 3"], scale_matrix: Float[Tensor, "*ba
 
 
 def radius(level: float, freedom: float = FREEDOM) -> float:
-    """The squared distance that so many errors do not exceed, 0..1: ``e^T S^-1 e / 3`` is F(3, freedom) distributed."""
+    """The squared distance ``e^T S^-1 e``, with the scale matrix ``S``, that so many errors do not exceed, 0..1.
+
+    A third of it is F(3, freedom) distributed. With a covariance ``C``, as `tripose.models.fusing.fuse` gives it, the
+    squared distance ``e^T C^-1 e`` is smaller: ``radius(level, f) * (f - 2) / f`` is the limit. ``f`` is
+    ``model.freedom[n]``, with the number ``n`` of views that see something of the person, at most 8.
+    """
     from scipy.stats import f
 
     return 3 * float(f.ppf(level, 3, freedom))

@@ -18,6 +18,7 @@ from tripose.errors import TriposeError
 PAIRED = "eye ear shoulder elbow wrist hip knee ankle big_toe small_toe heel".split()
 MIDDLE = "nose head_top neck pelvis spine thorax".split()
 KINDS = (*PAIRED, *MIDDLE)
+_SIDES = ("left", "right")
 _NEEDED = ("shoulder", "hip")
 BONES = (
     *(
@@ -84,18 +85,19 @@ def layout_of(joints: Sequence[str]) -> Layout:
 
 def is_body(joints: Sequence[str]) -> bool:
     """Whether there are both shoulders and both hips, which fusion needs."""
-    return {f"{side}_{kind}" for side in ("left", "right") for kind in _NEEDED} <= set(joints)
+    return {f"{side}_{kind}" for side in _SIDES for kind in _NEEDED} <= set(joints)
 
 
 def known(joint: str) -> bool:
     """Whether the network has a place for a joint of this name."""
-    return joint in MIDDLE or joint.removeprefix("left_").removeprefix("right_") in PAIRED
+    side, _, kind = joint.partition("_")
+    return joint in MIDDLE or (side in _SIDES and kind in PAIRED)
 
 
 def _kind_and_sides(joint: str) -> tuple[str, tuple[int, ...]]:
     if joint in MIDDLE:
         return joint, (0, 1)
+    if not known(joint):
+        raise TriposeError(f"fusion does not know the joint {joint!r}; it knows left and right {', '.join(KINDS)}")
     side, _, kind = joint.partition("_")
-    if side not in ("left", "right") or kind not in PAIRED:
-        raise TriposeError(f"fusion does not know the joint {joint!r}; it knows {', '.join(KINDS)}")
-    return kind, (("left", "right").index(side),)
+    return kind, (_SIDES.index(side),)

@@ -19,14 +19,14 @@ class Simulated(Entry):
         people: how many bodies are learned from; they are made once and kept.
         val_people: how many others, of the other half of the pose prior, validate and calibrate.
         seed: another seed, other people.
-        keep: folder in which bodies are kept, which runs may share; None: that of the run.
+        keep: folder in which bodies are kept, which runs may share.
         noise: how bad the detector is; see `tripose.data.detections.noise.Noise`, and ``tripose fit-detector``.
     """
 
     people: PositiveInt
     val_people: PositiveInt = 1500
     seed: Annotated[int, Field(ge=0)] = 1
-    keep: Path | None = None
+    keep: Path = Path("data/bodies")
     noise: Noise = TRAINING
 
 

@@ -7,8 +7,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tripose.geometry.ray_fusion import inverse_3x3
-from tripose.models.fusion import Answers, Fused
+from tripose.models.fusion import Answers
 from tripose.models.fusion_certainty import FREEDOM, distances
+from tripose.models.fusion_stage import Fused
 
 # An error of this size costs one; beyond the second, about two metres, it costs no more.
 _UNIT_M, _FAR_M = 0.05, 2.0

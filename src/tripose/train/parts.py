@@ -55,7 +55,7 @@ def parts_of(
         TriposeError: the data cannot be had, or the configuration does not fit them.
     """
     if isinstance(config, FusionConfig):
-        return _of_keypoints(config, folder, say)
+        return _of_keypoints(config, say)
     train_set, val_set = samples or open_data(config)
     for data_set in [train_set] if val_set is None else [train_set, val_set]:
         check_samples(data_set, config)
@@ -66,8 +66,8 @@ def parts_of(
     return Parts(task, loaders, val_set is not None, origin, pictures)
 
 
-def _of_keypoints(config: FusionConfig, folder: Path, say: Callable[[str], None]) -> Parts:
-    data, keep = config.data, config.data.keep or folder / "people"
+def _of_keypoints(config: FusionConfig, say: Callable[[str], None]) -> Parts:
+    data, keep = config.data, config.data.keep
 
     def told(done: int, total: int | None) -> None:
         if done == total or not done % 5000:

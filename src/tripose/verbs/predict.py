@@ -22,7 +22,7 @@ from tripose.models.config import Evidence
 from tripose.models.fusion_joints import is_body
 from tripose.models.placing import standing
 from tripose.models.weights import digest, is_fusion, load_fusion, load_model
-from tripose.pose import Pose3D
+from tripose.pose import Pose2D, Pose3D
 from tripose.recording import Recording
 from tripose.verbs.keypoints import Progress, ahead, keypoints_of
 from tripose.verbs.predict_learned import lift_learned
@@ -56,7 +56,7 @@ def predict(
         recording: calibrated views.
         method: "dlt", "ransac", "irls" or "fusion", of keypoints, see `tripose.triangulation`; "algebraic" or
             "volumetric", learned, from images only; "auto": volumetric where there are images, else fusion, or RANSAC
-            where the joints are not those of a human body. The result's notes say which.
+            where the joints are not those of a human body or `min_views` is given. The result's notes say which.
         model: folder or name of a model, which is used then, whatever `method` says.
         min_views: smallest number of agreeing views that makes a joint; of classical triangulation only.
         height_mm: of the person, for a single camera; None: it stands on the floor, at height 0 of the world.
@@ -67,25 +67,23 @@ def predict(
         TriposeError: an unknown method, fewer than two usable views (for the volumetric model: fewer than one), nobody
             found, bones of impossible length (wrong unit), or a learned method for keypoint files.
     """
-    chosen, name = choose(recording, method, model)
+    chosen, name = choose(recording, method, model, min_views)
     if min_views != 2 and name is not None:
         raise TriposeError(
             f"min_views is {min_views}, which only dlt, ransac and irls know; give one of them as method"
         )
     result = None if out is None else out / f"{recording.name}.nc"
-    key = fingerprint(recording, chosen, *((min_views,) if name is None else (name, digest(name), height_mm)))
+    # "auto" is another question than "fusion": its answer may be RANSAC's.
+    asked = f"{method}, {chosen}" if model is None else chosen
+    key = fingerprint(recording, asked, *((min_views,) if name is None else (name, digest(name), height_mm)))
     done = finished(result, read_netcdf)
     if done is not None and done.notes.get("fingerprint") == key:
         return done
     if name is None or chosen == "fusion":
         pose2d = keypoints_of(recording, out=out, progress=progress)
-        if method == "auto" and not is_body(pose2d.skeleton.joints):
+        if method == "auto" and model is None and not is_body(pose2d.skeleton.joints):
             chosen, name = "ransac", None
-        by = cast(triangulation.Method, chosen)
-        fusion = None if name is None else load_fusion(name)
-        poses = lift(pose2d, recording.cameras, method=by, min_views=min_views, model=fusion)
-        if name is not None:
-            poses.notes["method"] = f"fusion ({Path(name).name})"
+        poses = _lifted(pose2d, recording, cast(triangulation.Method, chosen), name, min_views)
     else:
         pieces = None if out is None else out / f".{recording.name}.{key}.learned"
         poses = _learned(recording, name, height_mm, pieces, out, progress)
@@ -105,8 +103,20 @@ def predict(
     return poses
 
 
-def choose(recording: Recording, method: Method, model: Path | str | None) -> tuple[Method, str | None]:
-    """The method that is meant, "auto" being the volumetric model where there are images; and its model.
+def _lifted(
+    pose2d: Pose2D, recording: Recording, method: triangulation.Method, name: str | None, min_views: int
+) -> Pose3D:
+    if name is None:
+        return lift(pose2d, recording.cameras, method=method, min_views=min_views)
+    poses = lift(pose2d, recording.cameras, method="fusion", model=load_fusion(name))
+    poses.notes["method"] = f"fusion ({Path(name).name})"
+    return poses
+
+
+def choose(
+    recording: Recording, method: Method, model: Path | str | None, min_views: int = 2
+) -> tuple[Method, str | None]:
+    """The method that is meant, and its model; arguments as of `predict`.
 
     Raises:
         TriposeError: an unknown method, a learned one for keypoint files, or too few views.
@@ -114,7 +124,7 @@ def choose(recording: Recording, method: Method, model: Path | str | None) -> tu
     if method not in get_args(Method):
         raise TriposeError(f"no method is called {method!r}; there are {', '.join(get_args(Method))}")
     if model is None and method == "auto":
-        method = "volumetric" if recording.videos else "fusion"
+        method = "volumetric" if recording.videos else "fusion" if min_views == 2 else "ransac"
     if model is not None and is_fusion(model):
         method = "fusion"
     classically = method == "fusion" or (model is None and method in triangulation.METHODS)

@@ -14,7 +14,7 @@ from tripose.errors import TriposeError
 from tripose.geometry.triangulate import triangulate
 from tripose.skeleton import Skeleton
 
-# Beyond this, in parts of the person's size, an observation is elsewhere: 12 % are 21 cm of 1.75 m.
+# Beyond this, in metres of somebody of 1.75 m as in `Noise`, an observation is elsewhere.
 _ELSEWHERE = 0.12
 # The median of a Rayleigh distribution of scale one: of the length of an error whose two coordinates are normal.
 _RAYLEIGH = 1.1774
@@ -24,7 +24,7 @@ _METRES_OF_TRUNK_AND_LEGS = 1.27
 
 @dataclass(frozen=True)
 class Residuals:
-    """Where a view sees joints, less where the other views put them, in parts of the person's size.
+    """Where a view sees joints, less where the other views put them, metres of somebody of 1.75 m.
 
     Attributes:
         offset: across the view's rays, in the image's directions x and y; NaN where it is not known.
@@ -48,7 +48,7 @@ def residuals(
     """
     if len(cameras) < 3:
         raise TriposeError(f"{len(cameras)} views: a view is judged by the others, of which two at least are needed")
-    size_mm = person_size_mm(cameras, points_px, confidence, skeleton)
+    size_mm = person_unit_mm(cameras, points_px, confidence, skeleton)
     pinhole = cameras.undistorted()
     time, views, joints = confidence.shape
     ideal = cameras.undistort(torch.as_tensor(points_px).movedim(1, 0).flatten(1, 2).double()).numpy()
@@ -67,13 +67,13 @@ def residuals(
     return Residuals(np.where(seen[..., None], offset, np.nan), seen)
 
 
-def person_size_mm(
+def person_unit_mm(
     cameras: Cameras,
     points_px: Float[np.ndarray, "time view joint 2"],
     confidence: Float[np.ndarray, "time view joint"],
     skeleton: Skeleton,
 ) -> float:
-    """Median size of the person, mm: 1750 for somebody of usual size; by thighs, shanks and the trunk.
+    """Median size of the person: 1000 mm are somebody of 1.75 m; by thighs, shanks and the trunk.
 
     Raises:
         TriposeError: these joints are missing.

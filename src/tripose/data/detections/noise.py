@@ -1,6 +1,7 @@
 """What a detector gets wrong: a random model of keypoints, as measured on real ones.
 
-Errors are in units of the person's size at the person's distance: detectors err in proportion to the person's image.
+Errors are metres across the ray at the person's distance, of somebody of 1.75 m; more or less in proportion to the
+person's size, because detectors err in proportion to the person's image.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from tripose.data.detections.rigs import normal, uniform
+from tripose.errors import TriposeError
 from tripose.skeleton import partner
 
 Between = tuple[float, float]
@@ -23,15 +25,14 @@ Flags = Bool[Tensor, "person view joint"]
 class Noise:
     """How bad detections are; of each, a sample has something between the two numbers.
 
-    Shares lean towards the smaller number in training, see `skewed`.
-
     Attributes:
-        sigma: standard deviation of a good observation, log-uniform, in parts of the person's size.
+        sigma: standard deviation of a good observation, log-uniform; metres of somebody of 1.75 m.
         occluded: share of views in which a group of joints is hidden.
         outliers: share of observations that are elsewhere: at another joint, or near the person.
         swapped: share of views in which left and right are exchanged, of arms, legs or all.
         missing: share of observations that are not there.
-        calibration: shift of a whole view, standard deviation, in parts of the person's size.
+        calibration: shift of a whole view, standard deviation; the same metres.
+        skewed: whether shares and shifts lean towards their smaller numbers, as squares of uniform numbers do.
         clean: share of samples that have a tenth of all this but of sigma, which is the smallest.
         varied: whether, besides, whole views are lost, a detector lacks joints, images are cut, and scores are
             stretched or all the same.
@@ -46,6 +47,17 @@ class Noise:
     skewed: bool = True
     clean: float = 0.0
     varied: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuse what means nothing.
+
+        Raises:
+            TriposeError: naming the entry and its value.
+        """
+        for name in ("sigma", "occluded", "outliers", "swapped", "missing", "calibration"):
+            low, high = getattr(self, name)
+            if not 0 <= low <= high <= 1 or (name == "sigma" and low == 0):
+                raise TriposeError(f"{name} is {[low, high]}; expected two numbers in 0..1, the smaller one first")
 
 
 TRAINING = Noise(calibration=(0.0, 0.06), clean=0.3)
@@ -84,7 +96,6 @@ class Body:
         groups: joints that are hidden together.
         mirror: the joint on the other side.
         arms, legs: the joints of them.
-        root: joint that depth is measured at.
     """
 
     factor: Float[Tensor, " joint"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -14,6 +15,7 @@ from jaxtyping import Float, Float32
 
 from tripose.data.synthetic.bodies import load_bodies, random_shape
 from tripose.data.synthetic.prior import sample_pose
+from tripose.formats.writing import atomic
 from tripose.skeleton import H36M17, HALPE26
 
 JOINTS = (*HALPE26.joints, "spine")
@@ -58,17 +60,29 @@ def stored_people(
     progress: Callable[[int, int | None], None] = lambda done, total: None,
 ) -> Float32[np.ndarray, "person definition joint 3"]:
     """The same people, from a file that an earlier run left there, or made now and kept in it."""
-    if path.is_file():
-        with np.load(path) as file:
-            if (int(file["seed"]), str(file["poses"]), len(file["people"])) == (seed, poses, n):
-                people: Float32[np.ndarray, "person definition joint 3"] = file["people"]
-                return people
-    people = make_people(n, seed, poses, progress)
+    from filelock import FileLock  # a dependency of torch
+
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part.npz")
-    np.savez(part, people=people, seed=seed, poses=poses)
-    part.replace(path)
-    return people
+    with FileLock(path.with_suffix(".lock")):  # of several processes one makes them
+        kept = _kept(path, n, seed, poses)
+        if kept is not None:
+            return kept
+        people = make_people(n, seed, poses, progress)
+        with atomic(path, ".npz") as part:
+            np.savez(part, people=people, seed=seed, poses=poses)
+        return people
+
+
+def _kept(
+    path: Path, n: int, seed: int, poses: Literal["train", "test"]
+) -> Float32[np.ndarray, "person definition joint 3"] | None:
+    """The people of a file, if they are the same; None if it is damaged."""
+    try:
+        with np.load(path) as file:
+            people: Float32[np.ndarray, "person definition joint 3"] = file["people"]
+            return people if (int(file["seed"]), str(file["poses"]), len(people)) == (seed, poses, n) else None
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        return None
 
 
 def _some(seed: int, start: int, n: int, poses: Literal["train", "test"]) -> Float32[np.ndarray, "person two joint 3"]:
