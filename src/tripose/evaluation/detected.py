@@ -49,6 +49,8 @@ def evaluate_detected(
     bodies = all(is_body(scene.skeleton.joints) for scene in scenes)
     chosen = [method for method in methods if method != "fusion" or bodies]
     answers: dict[str, _Answer] = {method: partial(_triangulate, method) for method in chosen}
+    if twice := sorted(answers.keys() & (models or {}).keys()):
+        raise TriposeError(f"a model is called {twice[0]!r}, as a method is; give it another name: mine=FOLDER")
     answers |= {name: partial(_fused, model) for name, model in (models or {}).items()}
     if not answers:
         raise TriposeError("there is no method to evaluate: --classical dlt,ransac,irls or --model fusion-simulated")
