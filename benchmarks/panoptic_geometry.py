@@ -15,7 +15,7 @@ The sequence is cut into parts, each with the cameras in another random order, o
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -72,7 +72,7 @@ def main(
     calibration: Path,
     out: Annotated[Path, typer.Argument(help="Index to write.")],
     every: Annotated[int, typer.Option(min=1, help="Take every n-th frame.")] = 20,
-    detector: Annotated[str, typer.Option(help="gross, clean, occluded.")] = "gross",
+    detector: Annotated[Literal["gross", "clean", "occluded"], typer.Option(help="See above.")] = "gross",
 ) -> None:
     cameras = read_calibration(calibration)
     with np.load(poses) as file:

@@ -15,7 +15,7 @@ from tripose.evaluation.human36m_report import by_action, human36m_markdown, hum
 from tripose.evaluation.human36m_results import write_official
 from tripose.evaluation.markdown import PLOTS, markdown
 from tripose.evaluation.predictions import Predictions
-from tripose.evaluation.tables import ALL, Errors, Row, Tables, all_tables, errors_of, methods_of
+from tripose.evaluation.tables import ALL, Errors, Row, Table, Tables, all_tables, errors_of, methods_of
 from tripose.formats.writing import atomic
 from tripose.metrics import GROSS_MM
 
@@ -85,14 +85,18 @@ def _is_whole(row: Row, tables: Tables) -> bool:
 
 
 def _strict(tables: Tables) -> dict[str, list[dict[str, str | int | float | None]]]:
+    return {name: strict(table) for name, table in tables.items()}
+
+
+def strict(table: Table) -> list[dict[str, str | int | float | None]]:
     """Null for NaN, which JSON does not have, and nine digits, which do not depend on how arrays lie in memory."""
 
-    def strict(value: str | int | float) -> str | int | float | None:
+    def plain(value: str | int | float) -> str | int | float | None:
         if not isinstance(value, float):
             return value
         return None if math.isnan(value) else float(f"{value:.9g}")
 
-    return {name: [{k: strict(v) for k, v in row.items()} for row in table] for name, table in tables.items()}
+    return [{key: plain(value) for key, value in row.items()} for row in table]
 
 
 def _write(path: Path, text: str) -> None:

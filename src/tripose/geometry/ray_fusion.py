@@ -16,7 +16,7 @@ from torch import Tensor
 _ITERATIONS = 5
 # Distance, in units of a person, at which an observation counts half: falls with every iteration to the last.
 _FIRST_SCALE, _LAST_SCALE = 0.12, 0.015
-# Median distance of the rays of a person to the middle of the person, over the unit.
+# Usual distance of the rays of a person to the middle of the person, over the unit.
 _RAY_SPREAD = 0.29
 
 
@@ -148,8 +148,7 @@ def body_frame(
         weight: of the joints.
 
     Returns:
-        Rows x, y, z of the frame, and the middle of the joints' positions less that of the template, turned: where
-        the template's origin is when it has the right size; see `place_template`.
+        Rows x, y, z of the frame, and the weighted middle of the joints' positions.
     """
     share = weight / weight.sum(-1, keepdim=True)
     middle, template_middle = (share[..., None] * position).sum(1), share @ template

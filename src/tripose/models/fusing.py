@@ -69,16 +69,17 @@ def fuse(
     shape = points.shape[:-3]
     points, score = points.reshape(-1, *points.shape[-3:]), score.reshape(-1, *score.shape[-2:])
     found, answered = _fused(model, cameras, points, score, joints)
-    rest = triangulate(cameras, points, score, method="ransac", scale_px=scale_px, covariance=not answered.all())
-    position = torch.where(answered[..., None], found.position, rest.position_mm)
-    covariance = found.covariance
-    if rest.covariance_mm2 is not None:
+    position, covariance, share = found.position, found.covariance, prior_share(found)
+    views = found.weight / found.weight.sum(-2, keepdim=True).clamp(min=1e-30)
+    if not answered.all():
+        rest = triangulate(cameras, points, score, method="ransac", scale_px=scale_px)
+        assert rest.covariance_mm2 is not None
+        position = torch.where(answered[..., None], position, rest.position_mm)
         covariance = torch.where(answered[..., None, None], covariance, rest.covariance_mm2)
-    share = torch.where(answered, prior_share(found), torch.where(position[..., 0].isnan(), torch.nan, 0.0))
-    agreeing = rest.inlier.double() / rest.n_views.clamp(min=1)[..., None, :]
-    weight = found.weight / found.weight.sum(-2, keepdim=True).clamp(min=1e-30)
+        share = torch.where(answered, share, torch.where(position[..., 0].isnan(), torch.nan, 0.0))
+        agreeing = rest.inlier.double() / rest.n_views.clamp(min=1)[..., None, :]
+        views = torch.where(answered[..., None, :], views, agreeing)
     judged = assess(cameras, position, points, score, scale_px=scale_px)
-    views = torch.where(answered[..., None, :], weight, agreeing)
     flat = replace(judged, covariance_mm2=covariance, prior_share=share, view_share=views)
     parts: dict[str, Any] = {name: part.reshape(*shape, *part.shape[1:]) for name, part in vars(flat).items()}
     return Triangulation(**parts)

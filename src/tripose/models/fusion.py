@@ -20,7 +20,7 @@ from tripose.models.fusion_certainty import FREEDOM
 from tripose.models.fusion_joints import BONES, FIRMNESS, KINDS, Layout
 from tripose.models.fusion_stage import Frame, Fused, Stage, to_places
 
-# Whoever is seen by one camera is expected to be as certain as this, where the network is first asked.
+# Error of every ray, in units of a person, from which the first stage is told how well the rays determine a joint.
 _FIRST_SIGMA = 0.02
 
 

@@ -39,7 +39,7 @@ class SidedAttention(nn.Module):
 class ViewPooling(nn.Module):
     """What the views of a joint have in common, told to each of them, in any order; views without a person say nothing.
 
-    Attention in its place took four times as long and was no better.
+    Attention in its place takes four times as long.
     """
 
     def __init__(self, channels: int) -> None:
@@ -87,7 +87,7 @@ def attend(
     values: Float[Tensor, "*batch key channel"],
     heads: int,
 ) -> Float[Tensor, "*batch query channel"]:
-    """Multi-head attention, written out: for a dozen keys the fused kernels of PyTorch take three times as long."""
+    """Multi-head attention, written out: for a dozen keys the fused kernels of PyTorch are slower."""
     q, k, v = (part.unflatten(-1, (heads, -1)).transpose(-3, -2) for part in (ask, keys, values))
     score = (q @ k.mT) * (q.shape[-1] ** -0.5)
     found: Tensor = (score.softmax(-1) @ v).transpose(-3, -2).flatten(-2)

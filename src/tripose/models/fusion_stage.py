@@ -121,17 +121,17 @@ def _features(
     vectors = torch.cat([passing.clamp(-2, 2), torch.asinh(missed / 0.03) / 3], -1)
     plain = torch.stack([seen, score, relative], -1)
     both = torch.cat([plain, vectors, torch.asinh(far / 0.02) / 2, torch.log(score.clamp(min=0.01))[..., None] / 3], -1)
-    of_observations = _mirrored(to_places(both * seen[..., None], layout), ((3, 6)))
+    of_observations = _mirrored(to_places(both * seen[..., None], layout), (3, 6))
     distance = camera.norm(dim=-1, keepdim=True).clamp(min=1e-2)
     views = (rays.score.amax(-1) > 0).sum(1)[:, None, None].expand_as(distance)
     of_view = torch.cat([camera / distance, (torch.log(distance) - 1.2) / 0.5, ((views - 4) / 3).clamp(max=2)], -1)
-    of_views = _mirrored(of_view[:, :, None, None].expand(-1, -1, 2, 1, -1), ((0,)))[..., 0, :]
+    of_views = _mirrored(of_view[:, :, None, None].expand(-1, -1, 2, 1, -1), (0,))[..., 0, :]
     variance = covariance.diagonal(dim1=-2, dim2=-1).sum(-1)
     uncertain = torch.log(variance.clamp(min=1e-12).sqrt() / frame.size[:, None]).clamp(-6, 3) / 3
     share = seen.sum(1) / (rays.score.amax(-1) > 0).sum(1, keepdim=True).clamp(min=1)
     of_joint = torch.cat([at.clamp(-1.6, 1.6), uncertain[..., None], share[..., None]], -1)
-    of_joints = _mirrored(to_places(of_joint.float(), layout), ((0,)))
-    return of_observations, of_views, of_joints, _mirrored(to_places(at, layout), ((0,)))
+    of_joints = _mirrored(to_places(of_joint.float(), layout), (0,))
+    return of_observations, of_views, of_joints, _mirrored(to_places(at, layout), (0,))
 
 
 def _conclude(
@@ -151,7 +151,7 @@ def _conclude(
     shift, factors, mixed, certainty = expected.double().split((3, 6, 1, 1), -1)
     trust = torch.sigmoid(mixed - 1)
     own = template[:1]  # of the left side; the other one is its mirror image
-    mean = _mirrored(trust * at + (1 - trust) * own + shift, ((0,)))
+    mean = _mirrored(trust * at + (1 - trust) * own + shift, (0,))
     precision = _precision(factors)
     flip = precision.new_tensor([[1.0, -1, -1], [-1, 1, 1], [-1, 1, 1]])
     precision = torch.stack([precision[:, 0], precision[:, 1] * flip], 1) / _PRIOR_SIGMA**2

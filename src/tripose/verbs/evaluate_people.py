@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from tripose.data.scenes import Scene, read_index
 from tripose.errors import TriposeError
 from tripose.evaluation.markdown import text_table
 from tripose.evaluation.people import match_people, people_cells, people_table, shared_joints
+from tripose.evaluation.report import strict
 from tripose.evaluation.tables import Table
 from tripose.formats.netcdf import read_netcdf
 from tripose.formats.writing import atomic
@@ -114,21 +114,13 @@ def _write(table: Table, about: Mapping[str, str], folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise TriposeError(f"{folder} cannot be made: {error.strerror}") from error
-    plain = [{key: _plain(value) for key, value in row.items()} for row in table]
     head, *rows = people_cells(table)
     lines = "\n".join(f"- {name}: {text}" for name, text in about.items())
     report = "\n\n".join(["# Evaluation of several people", lines, text_table(head, rows), _LEGEND]) + "\n"
     texts = {
-        "metrics.json": json.dumps({"about": about, "people": plain}, indent=1, allow_nan=False) + "\n",
+        "metrics.json": json.dumps({"about": about, "people": strict(table)}, indent=1, allow_nan=False) + "\n",
         "report.md": report,
     }
     for name, text in texts.items():
         with atomic(folder / name) as part:
             part.write_text(text, encoding="utf-8")
-
-
-def _plain(value: str | int | float) -> str | int | float | None:
-    """JSON has no NaN; nine digits do not depend on how arrays lie in memory."""
-    if not isinstance(value, float):
-        return value
-    return None if math.isnan(value) else float(f"{value:.9g}")

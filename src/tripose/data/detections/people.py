@@ -19,7 +19,7 @@ from tripose.formats.writing import atomic
 from tripose.skeleton import H36M17, HALPE26
 
 JOINTS = (*HALPE26.joints, "spine")
-"""All that the body model tells; other names for the same places are in `tripose.models.fusion_joints`."""
+"""All that the body model tells."""
 _CHUNK = 100
 
 
