@@ -80,8 +80,9 @@ def walking(views=4, noise_px=3.0, frames=6):
     return cameras, truth, seen[..., :2], seen[..., 2]
 
 
-def test_good_views_are_not_harmed():
-    cameras, truth, points, score = walking(views=4, frames=60)
+@pytest.mark.parametrize("views", [3, 4, 5, 8, 12])
+def test_good_views_are_not_harmed(views):
+    cameras, truth, points, score = walking(views, frames=60)
     errors = {}
     for method in ("irls", "fusion"):
         found = tp.triangulate(cameras, points, score, method=method, skeleton=COCO17)
