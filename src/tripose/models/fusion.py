@@ -31,7 +31,7 @@ class Fusion:
     Attributes:
         view_channels: of tokens that stand for a joint in a view.
         channels: of tokens that stand for a joint.
-        layers: of attention among the latter, in either stage.
+        layers: of attention among the latter, in the second stage; the first one has one.
         heads: of all attention.
     """
 
@@ -77,8 +77,10 @@ class FusionTriangulation(nn.Module):
     def __init__(self, config: Fusion) -> None:
         super().__init__()
         self.config = config
-        size = (config.view_channels, config.channels, config.layers, config.heads)
-        self.first, self.second = Stage(*size), Stage(*size)
+        few, many, heads = config.view_channels, config.channels, config.heads
+        # The first answer is what the second stage starts from, no more: half of a stage will do.
+        self.first = Stage(few, many, 1, heads, within_views=False)
+        self.second = Stage(few, many, config.layers, heads)
         # A mean body: kinds of joints on the left side of its own frame, in units of the person; and its bones.
         self.register_buffer("template", torch.zeros(len(KINDS), 3))
         self.register_buffer("bone_length", torch.ones(len(BONES)))

@@ -58,14 +58,16 @@ class Stage(nn.Module):
         many: channels of tokens that stand for a joint.
         layers: of attention among the latter.
         heads: of all attention.
+        within_views: whether the joints of a view look at each other.
     """
 
-    def __init__(self, few: int, many: int, layers: int, heads: int) -> None:
+    def __init__(self, few: int, many: int, layers: int, heads: int, *, within_views: bool = True) -> None:
         super().__init__()
         self.enter = nn.Linear(_FEATURES, few)
         self.enter_view, self.enter_joint = nn.Linear(_VIEW_FEATURES, few), nn.Linear(_JOINT_FEATURES, few)
         self.kind = nn.Parameter(0.3 * torch.randn(len(KINDS), few))
-        self.among_joints, self.among_views = SidedAttention(few, heads), ViewPooling(few)
+        self.among_joints = SidedAttention(few, heads) if within_views else nn.Identity()
+        self.among_views = ViewPooling(few)
         self.mix = Mixer(few)
         self.say = nn.Linear(few, 2 * few)
         self.pool = nn.Linear(2 * few + _JOINT_FEATURES, many)
@@ -120,7 +122,7 @@ def _features(
     far = missed.norm(dim=-1, keepdim=True)
     vectors = torch.cat([passing.clamp(-2, 2), torch.asinh(missed / 0.03) / 3], -1)
     plain = torch.stack([seen, score, relative], -1)
-    both = torch.cat([plain, vectors, torch.asinh(far / 0.02) / 2, torch.log(score.clamp(min=0.01))[..., None] / 3], -1)
+    both = torch.cat([plain, vectors, torch.asinh(far / 0.02) / 2, torch.log(score.clamp(min=1e-3))[..., None] / 3], -1)
     of_observations = _mirrored(to_places(both * seen[..., None], layout), (3, 6))
     distance = camera.norm(dim=-1, keepdim=True).clamp(min=1e-2)
     views = (rays.score.amax(-1) > 0).sum(1)[:, None, None].expand_as(distance)

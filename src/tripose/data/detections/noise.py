@@ -32,10 +32,10 @@ class Noise:
         swapped: share of views in which left and right are exchanged, of arms, legs or all.
         missing: share of observations that are not there.
         calibration: shift of a whole view, standard deviation; the same metres.
-        skewed: whether shares and shifts lean towards their smaller numbers, as squares of uniform numbers do.
+        skewed: whether shares lean towards their smaller numbers, as squares of uniform numbers do.
         clean: share of samples that have a tenth of all this but of sigma, which is the smallest.
         varied: whether, besides, whole views are lost, a detector lacks joints, images are cut, and scores are
-            stretched or all the same.
+            stretched, or all the same, or as small as the peaks of heatmaps that sum to one.
     """
 
     sigma: Between = (0.004, 0.026)
@@ -168,7 +168,8 @@ def _levels(noise: Noise, people: int, g: torch.Generator) -> dict[str, Float[Te
     level = {}
     for name in ("occluded", "outliers", "swapped", "missing", "calibration"):
         low, high = getattr(noise, name)
-        value = low + (high - low) * torch.rand(people, 1, 1, generator=g) ** power
+        chance = torch.rand(people, 1, 1, generator=g)
+        value = low + (high - low) * (chance if name == "calibration" else chance**power)
         level[name] = torch.where(clean, 0.1 * value, value)
     low, high = torch.tensor(noise.sigma).log()
     usual = torch.exp(low + (high - low) * torch.rand(people, 1, 1, generator=g))
@@ -232,7 +233,9 @@ def _scores(sigma: Tensor, elsewhere: Flags, hidden: Flags, varied: bool, g: tor
     if not varied:
         return score
     score = score ** torch.exp(uniform(g, people, 1, 1, low=-1.0, high=0.7))
-    return torch.where(torch.rand(people, 1, 1, generator=g) < 0.12, 0.9, score)
+    score = torch.where(torch.rand(people, 1, 1, generator=g) < 0.12, 0.9, score)
+    small = torch.rand(people, 1, 1, generator=g) < 0.3
+    return torch.where(small, score * torch.exp(uniform(g, people, 1, 1, low=-3.0, high=0.0)), score)
 
 
 def _lost(image: Image, body: Body, apparent: Tensor, g: torch.Generator) -> Flags:
