@@ -210,7 +210,7 @@ def test_image_folders_give_what_videos_give(short, tmp_path):
         for frame in read_frames(video):
             cv2.imwrite(str(folder / f"{frame.index:04d}.png"), frame.image[..., ::-1])
     for folder in (short, images):
-        done = run("predict", folder, "--out", tmp_path / "out")
+        done = run("predict", folder, "--method", "ransac", "--out", tmp_path / "out")
         assert done.returncode == 0, done.stderr
     a, b = (Pose3D.load(tmp_path / "out" / f"{n}.nc") for n in ("short", "images"))
     np.testing.assert_allclose(a.position_mm, b.position_mm, atol=1e-6)
