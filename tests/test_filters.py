@@ -164,3 +164,81 @@ def test_runs_are_filtered_by_themselves_and_short_ones_stay() -> None:
 def test_cutoffs_that_cannot_be(cutoff_hz: float) -> None:
     with pytest.raises(TriposeError, match=rf"below half the frame rate \(30 Hz\), got {cutoff_hz:g}"):
         poses_of(np.zeros(100)).lowpass(cutoff_hz)
+
+
+# --- smooth ---
+
+
+def moving(rng: np.random.Generator, frames: int = 80) -> tuple[np.ndarray, Pose3D]:
+    """Two joints that swing, seen with 5 mm, and in some runs of frames with 60 mm in one direction."""
+    time = np.arange(frames)[:, None] / FPS
+    truth = np.stack([300 * np.sin(7 * time + joint + axis) for joint in range(2) for axis in range(3)], -1)
+    truth = truth.reshape(frames, 1, 2, 3)
+    sigma = np.full(truth.shape, 5.0)
+    sigma[[t for t in (20, 21, 22, 50, 51) if t < frames], 0, 0, 1] = 60
+    skew = np.linalg.qr(rng.normal(size=(3, 3)))[0]
+    covariance = skew @ (sigma[..., None] ** 2 * np.eye(3)) @ skew.T
+    seen = truth + (sigma * rng.normal(size=sigma.shape)) @ skew.T
+    return truth, Pose3D(seen, np.ones((frames, 1, 2)), custom("two", ["nose", "neck"]), FPS, covariance_mm2=covariance)
+
+
+def smooth_slowly(poses: Pose3D, frames: int) -> np.ndarray:
+    """The twin: rows of one least-squares problem for every joint in every frame."""
+    half, result = frames // 2, poses.position_mm.copy()
+    assert poses.covariance_mm2 is not None
+    for t, person, joint in np.ndindex(result.shape[:3]):
+        if np.isnan(result[t, person, joint]).any():
+            continue
+        speed, acceleration = np.zeros((3, 9)), np.zeros((3, 9))
+        speed[:, 3:6], acceleration[:, 6:] = np.eye(3) / 3e3, np.eye(3) / 3e4
+        rows, right = [speed, acceleration], [np.zeros(3), np.zeros(3)]
+        for other in range(max(0, t - half), min(len(result), t + half + 1)):
+            at = poses.position_mm[other, person, joint]
+            if np.isnan(at).any():
+                continue
+            after_s = (other - t) / poses.fps
+            covariance = poses.covariance_mm2[other, person, joint] + (1e5 * abs(after_s) ** 3 / 6) ** 2 * np.eye(3)
+            white = np.linalg.inv(np.linalg.cholesky(covariance))
+            rows.append(white @ np.hstack([np.eye(3), after_s * np.eye(3), after_s**2 / 2 * np.eye(3)]))
+            right.append(white @ at)
+        result[t, person, joint] = np.linalg.lstsq(np.vstack(rows), np.concatenate(right))[0][:3]
+    return result
+
+
+@pytest.mark.parametrize("frames", [5, 7, 9])
+def test_smooth_is_the_weighted_fit_of_a_parabola(frames: int) -> None:
+    _, poses = moving(np.random.default_rng(0))
+    poses.position_mm[[0, 30, 31, 32, 79], 0, 1] = np.nan
+    found = poses.smooth(frames)
+    np.testing.assert_allclose(found.position_mm, smooth_slowly(poses, frames), rtol=0, atol=1e-6)
+    np.testing.assert_array_equal(np.isnan(found.position_mm), np.isnan(poses.position_mm))
+    np.testing.assert_array_equal(found.covariance_mm2, poses.covariance_mm2)
+
+
+def test_smooth_borrows_where_little_is_seen() -> None:
+    truth, poses = moving(np.random.default_rng(1))
+
+    def off(found: Pose3D, frames: list[int] | slice) -> float:
+        return float(np.sqrt(((found.position_mm - truth)[frames, 0, 0] ** 2).sum(-1).mean()))
+
+    hidden = [20, 21, 22, 50, 51]
+    assert off(poses.smooth(9), hidden) < 0.3 * off(poses, hidden)
+    assert off(poses.smooth(9), hidden) < 0.5 * off(poses.lowpass(8), hidden)
+    assert off(poses.smooth(7), slice(55, 80)) < 0.8 * off(poses, slice(55, 80))
+
+
+def test_smooth_leaves_short_and_unknown_series_alone() -> None:
+    _, poses = moving(np.random.default_rng(2), frames=3)
+    assert np.isfinite(poses.smooth(9).position_mm).all()
+    _, alone = moving(np.random.default_rng(2), frames=1)
+    np.testing.assert_allclose(alone.smooth().position_mm, alone.position_mm, atol=1e-9)
+    poses.covariance_mm2[1, 0, 0] = np.nan
+    np.testing.assert_array_equal(poses.smooth().position_mm[1, 0, 0], poses.position_mm[1, 0, 0])
+
+
+def test_smooth_refuses_what_it_cannot_do() -> None:
+    _, poses = moving(np.random.default_rng(3))
+    with pytest.raises(TriposeError, match="frames must be 5, 7 or 9, got 6"):
+        poses.smooth(6)
+    with pytest.raises(TriposeError, match="no covariances"):
+        replace(poses, covariance_mm2=None).smooth()

@@ -127,6 +127,12 @@ class Pose3D:
 
         return lowpass(self, cutoff_hz)
 
+    def smooth(self, frames: int = 7) -> Pose3D:
+        """Smooth by the frames around, each as surely as it is known, see `tripose.filters.smooth`."""
+        from tripose.filters import smooth
+
+        return smooth(self, frames)
+
     def save(self, path: Path | str) -> None:
         """Write a netCDF file, see `tripose.formats.netcdf`."""
         from tripose.formats.netcdf import write_netcdf

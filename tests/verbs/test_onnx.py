@@ -30,10 +30,7 @@ CASES = {
 def sharpened(method: str, **more: object):
     """A random model whose maps or volumes have peaks: flat ones would average every error away."""
     model = small_model(method, **more)
-    if method == "algebraic":
-        last = model.backbone.final_layer
-    else:
-        last = model.volume_net.output_layer
+    last = model.backbone.final_layer if method == "algebraic" else model.volume_net.output_layer
     logits = maps(model)
     mean = logits.mean((0, *range(2, logits.ndim)))
     logits = logits - mean.view(-1, *[1] * (logits.ndim - 2))
