@@ -130,7 +130,7 @@ def smooth(poses: Pose3D, frames: int = 7) -> Pose3D:
 
 def _overlap(length: int, shift: int) -> tuple[slice, slice]:
     """The frames that have one `shift` frames later, and these."""
-    here = slice(max(0, -shift), max(0, length - max(0, shift)))
+    here = slice(min(length, max(0, -shift)), max(0, length - max(0, shift)))
     return here, slice(here.start + shift, here.stop + shift)
 
 
