@@ -23,6 +23,7 @@ from tripose.train.fusion_body import mean_body
 from tripose.train.fusion_config import FusionConfig
 from tripose.train.fusion_objective import objective, surprise
 from tripose.train.fusion_task import SimulatedBatches, calibrated
+from tripose.train.run import train
 
 ROOT = Path(__file__).resolve().parents[2]
 pytest.importorskip("lightning")
@@ -33,6 +34,12 @@ def keep_people(folder: Path) -> None:
     folder.mkdir()
     for half, n in (("train", 60), ("test", 70)):
         np.savez(folder / f"{half}.npz", people=bodies(n).numpy(), seed=1, poses=half)
+
+
+def test_samples_are_for_models_that_see_images(tmp_path):
+    config = read_config(ROOT / "configs/fusion_smoke.yaml")
+    with pytest.raises(TriposeError, match="a fusion model learns from simulated keypoints"):
+        train(config, tmp_path / "run", samples=([], None))
 
 
 def test_a_short_run_learns_goes_on_and_calibrates(tmp_path):

@@ -12,6 +12,7 @@ from lightning.pytorch.callbacks import Callback
 
 from tripose.data.batch import Samples
 from tripose.data.detections.people import stored_people
+from tripose.errors import TriposeError
 from tripose.models.fusion import FusionTriangulation
 from tripose.train.config_file import AnyConfig
 from tripose.train.datamodule import Loaders
@@ -55,6 +56,8 @@ def parts_of(
         TriposeError: the data cannot be had, or the configuration does not fit them.
     """
     if isinstance(config, FusionConfig):
+        if samples is not None:
+            raise TriposeError("a fusion model learns from simulated keypoints; samples are for models that see images")
         return _of_keypoints(config, say)
     train_set, val_set = samples or open_data(config)
     for data_set in [train_set] if val_set is None else [train_set, val_set]:

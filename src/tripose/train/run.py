@@ -53,8 +53,8 @@ def train(
         The content of ``metrics.json``: the figures of every validation.
 
     Raises:
-        TriposeError: the folder holds another run or a finished one, the data cannot be had, or the configuration does
-            not fit them.
+        TriposeError: the folder holds another run or a finished one, the data cannot be had, the configuration does
+            not fit them, or samples for a model that looks at keypoints.
     """
     folder = Path(folder)
     processes = int(os.environ.get("WORLD_SIZE", "1"))
