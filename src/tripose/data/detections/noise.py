@@ -32,7 +32,7 @@ class Noise:
         swapped: share of views in which left and right are exchanged, of arms, legs or all.
         missing: share of observations that are not there.
         calibration: shift of a whole view, standard deviation; the same metres.
-        skewed: whether shares lean towards their smaller numbers, as squares of uniform numbers do.
+        skewed: whether shares and shifts lean towards their smaller numbers, as squares of uniform numbers do.
         clean: share of samples that have a tenth of all this but of sigma, which is the smallest.
         varied: whether, besides, whole views are lost, a detector lacks joints, images are cut, and scores are
             stretched, or all the same, or as small as the peaks of heatmaps that sum to one.
@@ -168,8 +168,7 @@ def _levels(noise: Noise, people: int, g: torch.Generator) -> dict[str, Float[Te
     level = {}
     for name in ("occluded", "outliers", "swapped", "missing", "calibration"):
         low, high = getattr(noise, name)
-        chance = torch.rand(people, 1, 1, generator=g)
-        value = low + (high - low) * (chance if name == "calibration" else chance**power)
+        value = low + (high - low) * torch.rand(people, 1, 1, generator=g) ** power
         level[name] = torch.where(clean, 0.1 * value, value)
     low, high = torch.tensor(noise.sigma).log()
     usual = torch.exp(low + (high - low) * torch.rand(people, 1, 1, generator=g))
@@ -245,6 +244,7 @@ def _lost(image: Image, body: Body, apparent: Tensor, g: torch.Generator) -> Fla
     inner = torch.ones(joints, dtype=torch.bool)
     inner[list(body.arms + body.legs)] = False
     lacking = inner & (torch.rand(people, 1, joints, generator=g) < 0.25)
+    lacking = lacking | (inner & (torch.rand(people, 1, 1, generator=g) < 0.08))
     low = torch.zeros(joints, dtype=torch.bool)
     low[list(body.legs)] = True
     lacking = lacking | (low & (torch.rand(people, 1, 1, generator=g) < 0.04))
