@@ -27,9 +27,9 @@ from tripose.data.detections.people import make_people
 from tripose.data.detections.samples import simulate
 from tripose.geometry.ray_fusion import RayBundle
 from tripose.geometry.triangulate import triangulate
-from tripose.models.fusing import fuse
+from tripose.models.fusing import calibrated, fuse
 from tripose.models.fusion import FusionTriangulation
-from tripose.models.fusion_certainty import distances, radius
+from tripose.models.fusion_certainty import covariance_factor, distances, radius
 from tripose.models.fusion_joints import layout_of
 from tripose.models.weights import load_fusion
 from tripose.skeleton import COCO17
@@ -56,10 +56,10 @@ def coverage(model: FusionTriangulation) -> dict[str, list[list[float]]]:
             seen = simulate(bodies, PEOPLE, views, COCO17, noise, g)
             rays = RayBundle(seen.origin.double(), seen.direction.double(), seen.score.double())
             with torch.no_grad():
-                said = model(rays, layout).second
+                said = calibrated(model, model(rays, layout), rays)
             by = (seen.score.amax(-1) > 0).sum(1).clamp(max=8)
-            squared = distances(said.position - seen.truth, said.covariance) / model.covariance_scale[by, None]
-            told = squared[by > 1]
+            squared = distances(said.position - seen.truth, said.covariance)
+            told = (squared * covariance_factor(model.freedom[by])[:, None])[by > 1]
             reach = [[radius(level, f) for level in LEVELS] for f in model.freedom[by[by > 1]].tolist()]
             inside = told[..., None] <= torch.tensor(reach)[:, None]
             found.setdefault(name, []).append(inside.double().mean((0, 1)).tolist())

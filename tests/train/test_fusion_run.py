@@ -91,14 +91,19 @@ def test_the_configuration_says_what_is_wrong_with_it(tmp_path):
 def test_regions_of_calibrated_errors_hold_what_they_say():
     g = np.random.default_rng(0)
     views = np.repeat([2, 3], 4000)
-    hard = g.random(8000) < 0.5
-    squared = 2.5 * 3 * g.f(3, 8, size=(8000, 3))
-    scale, freedom = calibrated(views, hard, squared)
+    setting = g.integers(4, size=8000)
+    # Too sure where it is sure: an answer that is wider by a factor is further off by less than that.
+    wide = np.where(setting % 2, 1.0, -1.0)[:, None] + 0.1 * g.normal(size=(8000, 3))
+    squared = 2.5 * np.exp(-0.2 * wide) * 3 * g.f(3, 8, size=(8000, 3))
+    scale, power, freedom = calibrated(views, setting, squared, wide)
     assert scale[2:4] == pytest.approx(2.5, rel=0.15)
+    assert power[2:4] == pytest.approx(-0.2, abs=0.051)
     for level in (0.5, 0.9, 0.95):
-        inside = squared[views == 2] <= scale[2] * radius(level, freedom[2])
-        assert inside.mean() == pytest.approx(level, abs=0.02)
-    assert scale[5] == 1
+        for kind in (0, 1):
+            some = (views == 2) & (setting == kind)
+            inside = squared[some] <= scale[2] * np.exp(power[2] * wide[some]) * radius(level, freedom[2])
+            assert inside.mean() == pytest.approx(level, abs=0.02)
+    assert (scale[5], power[5]) == (1, 0)
 
 
 def test_surprise_is_scipys_student_t():

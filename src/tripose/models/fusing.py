@@ -15,8 +15,8 @@ from tripose.cameras import Cameras
 from tripose.errors import TriposeError
 from tripose.geometry.ray_fusion import RayBundle, inverse_3x3, normal_equations
 from tripose.geometry.triangulate import Triangulation, assess, check_points, triangulate
-from tripose.models.fusion import FusionTriangulation
-from tripose.models.fusion_certainty import covariance_factor
+from tripose.models.fusion import Answers, FusionTriangulation
+from tripose.models.fusion_certainty import covariance_factor, scaled
 from tripose.models.fusion_joints import Layout, known, layout_of
 from tripose.models.fusion_stage import Fused
 
@@ -138,11 +138,12 @@ def prior_share(found: Fused) -> Float[Tensor, "batch joint"]:
     return share.clamp(0, 1)
 
 
-def calibrated(model: FusionTriangulation, found: Fused, rays: RayBundle) -> Fused:
-    """With covariances instead of scale matrices, as calibrated for the number of views that see a person."""
-    scale = model.covariance_scale.double() * covariance_factor(model.freedom.double())
-    views = (rays.score.amax(-1) > 0).sum(-1).clamp(max=len(scale) - 1)
-    return found._replace(covariance=found.covariance * scale[views][:, None, None, None])
+def calibrated(model: FusionTriangulation, answers: Answers, rays: RayBundle) -> Fused:
+    """The result with covariances instead of scale matrices, as calibrated for as many views as see a person."""
+    factor = model.covariance_scale.double() * covariance_factor(model.freedom.double())
+    views = (rays.score.amax(-1) > 0).sum(-1).clamp(max=len(factor) - 1)
+    found, power = answers.second, model.covariance_power.double()
+    return found._replace(covariance=scaled(found.covariance, answers.unit, factor[views], power[views]))
 
 
 def _fused(
@@ -190,5 +191,5 @@ def _run(model: FusionTriangulation, rays: RayBundle, layout: Layout) -> Fused:
         for start in range(0, max(len(rays.score), 1), _CHUNK):
             some = slice(start, start + _CHUNK)
             part = RayBundle(rays.origin[some], rays.direction[some], rays.score[some])
-            parts.append(calibrated(model, model(part, layout).second, part))
+            parts.append(calibrated(model, model(part, layout), part))
     return Fused(*(torch.cat(field) for field in zip(*parts, strict=True)))

@@ -64,11 +64,13 @@ class Answers(NamedTuple):
         start: robust triangulation of the rays, without a network.
         first: of the first stage.
         second: of the second one, which is the result.
+        unit: of the person, about the height over 1.75.
     """
 
     start: Float[Tensor, "batch joint 3"]
     first: Fused
     second: Fused
+    unit: Float[Tensor, " batch"]
 
 
 class FusionTriangulation(nn.Module):
@@ -84,13 +86,15 @@ class FusionTriangulation(nn.Module):
         # A mean body: kinds of joints on the left side of its own frame, in units of the person; and its bones.
         self.register_buffer("template", torch.zeros(len(KINDS), 3))
         self.register_buffer("bone_length", torch.ones(len(BONES)))
-        # By number of views, the last one for more of them: factors of the scale matrices and degrees of freedom of the
-        # errors' Student t distribution, see `tripose.models.fusion_certainty`; set by validation.
+        # By number of views, the last one for more of them, set by validation: what `fusion_certainty.scaled` makes of
+        # the scale matrices, and degrees of freedom of the errors' Student t distribution.
         self.register_buffer("covariance_scale", torch.ones(9))
+        self.register_buffer("covariance_power", torch.zeros(9))
         self.register_buffer("freedom", torch.full((9,), FREEDOM))
         self.template: Tensor
         self.bone_length: Tensor
         self.covariance_scale: Tensor
+        self.covariance_power: Tensor
         self.freedom: Tensor
 
     def set_body(self, template: Float[Tensor, "kind 3"], bone_length: Float[Tensor, " bone"]) -> None:
@@ -112,7 +116,7 @@ class FusionTriangulation(nn.Module):
             said = stage(local, position.detach(), covariance.detach(), frame, self._template(layout), layout)
             position, covariance = said.position, said.covariance
             answers.append(_outside(said, middle, unit))
-        return Answers(start * unit[:, None, None] + middle[:, None], *answers)
+        return Answers(start * unit[:, None, None] + middle[:, None], answers[0], answers[1], unit)
 
     def _template(self, layout: Layout) -> Float[Tensor, "side kind 3"]:
         left = self.template[layout.kinds].double()

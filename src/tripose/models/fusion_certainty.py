@@ -19,6 +19,29 @@ def distances(error: Float[Tensor, "*batch 3"], scale_matrix: Float[Tensor, "*ba
     return torch.einsum("...i,...ij,...j->...", error, inverse, error)
 
 
+def spread(
+    scale_matrix: Float[Tensor, "*batch joint 3 3"], unit: Float[Tensor, "*batch"]
+) -> Float[Tensor, "*batch joint"]:
+    """The geometric mean of a scale matrix's eigenvalues, in the square of the person's unit."""
+    determinant = inverse_3x3(scale_matrix / unit[..., None, None, None] ** 2)[1]
+    return determinant.clamp(min=1e-30) ** (1 / 3)
+
+
+def scaled(
+    scale_matrix: Float[Tensor, "*batch joint 3 3"],
+    unit: Float[Tensor, "*batch"],
+    factor: Float[Tensor, "*batch"],
+    power: Float[Tensor, "*batch"],
+) -> Float[Tensor, "*batch joint 3 3"]:
+    """Scale matrices as calibrated: ``factor * spread ** power`` times as large.
+
+    A factor alone would have to serve sure and unsure answers; networks are too sure of the former if they are too
+    careful with the latter, and the power makes up for that.
+    """
+    more = factor[..., None] * spread(scale_matrix, unit) ** power[..., None]
+    return scale_matrix * more[..., None, None]
+
+
 def radius(level: float, freedom: float = FREEDOM) -> float:
     """The squared distance ``e^T S^-1 e``, with the scale matrix ``S``, that so many errors do not exceed, 0..1.
 

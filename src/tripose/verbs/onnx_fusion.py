@@ -51,7 +51,7 @@ class FusionGraph(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The second stage's answer."""
         rays = RayBundle(origin, direction, score)
-        found = calibrated(self.model, self.model(rays, self.layout).second, rays)
+        found = calibrated(self.model, self.model(rays, self.layout), rays)
         return found.position, found.covariance, found.weight
 
 
