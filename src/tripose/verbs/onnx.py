@@ -272,12 +272,14 @@ def _axis(up: Up) -> Float[Tensor, 3]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without the exporter's remarks about torchvision, axis names and its own deprecations."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    """Without the exporter's remarks about torchvision, axis names, empty attributes and its own deprecations."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings(action="ignore"):
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
