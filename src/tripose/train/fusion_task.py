@@ -36,15 +36,13 @@ LEVELS = (0.5, 0.9, 0.95)
 _TOLERANCES, _ENOUGH, _LEAST = (0.04, 0.03, 0.02), 0.6, (0.40, 0.80, 0.88)
 _OFF = (0.03, 0.03)
 _FREEDOMS, _POWERS = (3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 15.0, 30.0), np.linspace(-0.4, 0.4, 17)
-_VAL_VIEWS, _VAL_SETTINGS = (
-    range(2, 9),
-    {
-        "clean": CLEAN,
-        "occluded": OCCLUDED,
-        "clean, cameras off": replace(CLEAN, calibration=_OFF),
-        "occluded, cameras off": replace(OCCLUDED, calibration=_OFF),
-    },
-)
+_VAL_VIEWS = range(2, 9)
+_VAL_SETTINGS = {
+    "clean": CLEAN,
+    "occluded": OCCLUDED,
+    "clean, cameras off": replace(CLEAN, calibration=_OFF),
+    "occluded, cameras off": replace(OCCLUDED, calibration=_OFF),
+}
 
 Seen = tuple[str, Detected]
 """The joints' skeleton, and detections."""

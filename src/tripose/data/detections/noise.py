@@ -35,7 +35,7 @@ class Noise:
         skewed: whether shares and shifts lean towards their smaller numbers, as squares of uniform numbers do.
         clean: share of samples that have a tenth of all this but of sigma, which is the smallest.
         varied: whether, besides, whole views are lost, a detector lacks joints, images are cut, and scores are
-            stretched, or all the same, or as small as the peaks of heatmaps that sum to one.
+            stretched, or all the same, or up to 20 times smaller, as peaks of heatmaps are.
     """
 
     sigma: Between = (0.004, 0.026)
